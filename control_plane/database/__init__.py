@@ -1,0 +1,1 @@
+"""PostgreSQL: engine, declarative base, revisions. Feature folders hold the tables."""

@@ -1,0 +1,13 @@
+"""Every table, imported once, so that migrations and tests see the whole schema."""
+
+from control_plane.database.base import Base
+from control_plane.events import tables as _events  # noqa: F401
+from control_plane.llm_configs import tables as _llm_configs  # noqa: F401
+from control_plane.members import tables as _members  # noqa: F401
+from control_plane.orchestrators import tables as _orchestrators  # noqa: F401
+from control_plane.organizations import tables as _organizations  # noqa: F401
+from control_plane.plugins import tables as _plugins  # noqa: F401
+from control_plane.provider_models import tables as _provider_models  # noqa: F401
+from control_plane.users import tables as _users  # noqa: F401
+
+metadata = Base.metadata

@@ -1,0 +1,19 @@
+"""Revisions: the order in which definitions changed, as the change feed shows it."""
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+_REVISION_LOCK = 0x0CADE4CE
+_LOCK = text("SELECT pg_advisory_xact_lock(:key)")
+_NEXT = text("SELECT nextval('revision_seq')")
+
+
+async def next_revision(session: AsyncSession) -> int:
+    """The revision for a change made in this transaction.
+
+    The lock is held until the transaction ends, so revisions become visible in the order of their numbers. Without it a
+    reader of the change feed could see 8 while 7 is still uncommitted, move its mark past 7 and never learn of it.
+    Call it last, right before the writes, to hold the lock briefly.
+    """
+    await session.execute(_LOCK, {"key": _REVISION_LOCK})
+    return int((await session.execute(_NEXT)).scalar_one())

@@ -1,0 +1,1 @@
+"""Alembic migrations of PostgreSQL. Run them with `cadence migrate` or `python -m migrations`."""

@@ -1,0 +1,37 @@
+"""`python -m migrations [--down N]`: bring the database of `CADENCE_POSTGRES_URL` to the newest schema, or go back."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+
+
+def config(postgres_url: str) -> Config:
+    """An Alembic configuration without an ini file."""
+    cfg = Config()
+    cfg.set_main_option("script_location", str(Path(__file__).parent))
+    # ConfigParser reads % as the start of an interpolation, and passwords hold percent-encoded characters.
+    cfg.set_main_option("sqlalchemy.url", postgres_url.replace("%", "%%"))
+    return cfg
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m migrations", description="Migrate PostgreSQL.")
+    parser.add_argument("--down", type=int, metavar="N", help="go back N migrations instead of forward to the newest")
+    arguments = parser.parse_args()
+    url = os.environ.get("CADENCE_POSTGRES_URL", "")
+    if not url:
+        sys.stderr.write("CADENCE_POSTGRES_URL is not set\n")
+        return 2
+    if arguments.down:
+        command.downgrade(config(url), f"-{arguments.down}")
+    else:
+        command.upgrade(config(url), "head")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

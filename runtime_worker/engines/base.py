@@ -1,0 +1,122 @@
+"""What the worker knows of an engine: give it a snapshot and its parts, get an orchestrator that runs turns."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol
+from uuid import UUID
+
+import msgspec
+
+from runtime_worker.models.base import ModelClient, ModelMessage, Usage
+from runtime_worker.plugins.base import PluginBundle
+from shared.orchestrator_config import NodeOverride
+from shared.snapshots import OrchestratorSnapshot
+
+
+class EventSink(Protocol):
+    """Where a run tells what happens. Every method returns at once; order is kept; nothing here can fail a run."""
+
+    def agent_start(self, agent: str, node: str) -> None: ...
+
+    def agent_end(self, agent: str, node: str) -> None: ...
+
+    def tool_start(self, tool: str, call_id: str, args: Mapping[str, Any]) -> None:
+        """`tool` is always `<pid>.<tool>`."""
+        ...
+
+    def tool_end(
+        self, tool: str, call_id: str, *, duration_ms: int, result: Any = None, error: str | None = None
+    ) -> None: ...
+
+    def message(self, content: str, node: str) -> None:
+        """A fragment of the visible answer. The concatenation of all fragments is the stored answer."""
+        ...
+
+    def suggestion(self, content: str) -> None: ...
+
+
+class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that belongs to one run; an orchestrator holds nothing of it.
+
+    `history` is already windowed and oldest first, without `message`. `deadline` is on the monotonic clock of
+    `asyncio`'s loop, in seconds; engines pass what is left of it down to every call.
+    """
+
+    run_id: UUID
+    conversation_id: UUID
+    org_id: UUID
+    user_id: UUID
+    message: str
+    history: Sequence[ModelMessage]
+    resource_id: str | None
+    deadline: float
+
+
+class RunResult(msgspec.Struct, frozen=True):
+    """`answer` is the concatenated message fragments. `error_code` is set for a run that ended in words only."""
+
+    answer: str
+    usage: Usage
+    agent_hops: int
+    current_agent: str | None
+    tool_messages: tuple[ModelMessage, ...] = ()
+    error_code: str | None = None
+
+
+class ModelChoice(msgspec.Struct, frozen=True):
+    """The model of one node with the parameters that its override, or else the default, asks for."""
+
+    client: ModelClient
+    temperature: float | None
+    max_tokens: int | None
+
+
+class EngineParts(msgspec.Struct, frozen=True):
+    """What an orchestrator is built from besides its snapshot. Shared, counted by the pool, never closed here.
+
+    `models` maps `(llm_config_id, model_name)` to clients.
+    """
+
+    models: Mapping[tuple[UUID, str], ModelClient]
+    bundles: tuple[PluginBundle, ...]
+
+
+class Orchestrator(Protocol):
+    """One built instance. Immutable: it serves any number of concurrent runs."""
+
+    @property
+    def snapshot(self) -> OrchestratorSnapshot: ...
+
+    async def run(self, request: RunRequest, sink: EventSink) -> RunResult:
+        """One turn. Cancelling the task cancels the turn and closes upstream sockets.
+
+        Raises shared.errors.DomainError for what ends a run as failed; anything a mode can answer in words does not
+        raise.
+        """
+        ...
+
+    def mermaid(self) -> str:
+        """A Mermaid graph of what is really wired."""
+        ...
+
+
+class Engine(Protocol):
+    """Builds orchestrators of one framework."""
+
+    async def build(self, snapshot: OrchestratorSnapshot, parts: EngineParts) -> Orchestrator:
+        """Raises OrchestratorBuildFailed with a reason an admin can act on."""
+        ...
+
+
+RunStatus = Literal["queued", "running", "completed", "failed", "cancelled"]
+
+__all__ = [
+    "Engine",
+    "EngineParts",
+    "EventSink",
+    "ModelChoice",
+    "NodeOverride",
+    "Orchestrator",
+    "RunRequest",
+    "RunResult",
+    "RunStatus",
+]

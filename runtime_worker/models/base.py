@@ -1,0 +1,91 @@
+"""What the rest of the worker knows of a model: messages in, one whole answer out, text deltas on the way."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+MessageRole = Literal["system", "user", "assistant", "tool"]
+FinishReason = Literal["stop", "tool_calls", "length", "content_filter"]
+
+
+class ModelToolCall(msgspec.Struct, frozen=True):
+    """A call a model asks for. `arguments` is the JSON text exactly as the model wrote it; it may not parse."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class ModelMessage(msgspec.Struct, frozen=True):
+    """One message of a conversation in the wire vocabulary. `tool_call_id` belongs to role `tool` only."""
+
+    role: MessageRole
+    content: str
+    tool_calls: tuple[ModelToolCall, ...] = ()
+    tool_call_id: str | None = None
+
+
+class ModelTool(msgspec.Struct, frozen=True):
+    """A function offered to a model. `parameters` is the JSON schema of its arguments."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Tokens of one or more model calls. `is_estimated` when a provider gave no count of its own."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    is_estimated: bool = False
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.is_estimated or other.is_estimated,
+        )
+
+
+class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One call. `timeout_seconds` bounds the whole call; `response_schema` asks for structured output."""
+
+    messages: Sequence[ModelMessage]
+    tools: Sequence[ModelTool] = ()
+    tool_choice: Literal["auto", "none", "required"] | str = "auto"
+    parallel_tool_calls: bool = True
+    temperature: float | None = None
+    max_tokens: int | None = None
+    response_schema: dict[str, Any] | None = None
+    timeout_seconds: float = 60.0
+
+
+class ModelAnswer(msgspec.Struct, frozen=True):
+    """The finished message of one call."""
+
+    content: str
+    tool_calls: tuple[ModelToolCall, ...]
+    finish_reason: FinishReason
+    usage: Usage
+
+
+DeltaSink = Callable[[str], None]
+"""Takes text as it arrives, in order. It never waits: the short way from the model's socket to the client's."""
+
+
+class ModelClient(Protocol):
+    """A credential on a provider with a model name. Shared by every instance of one organization that uses it."""
+
+    @property
+    def model_name(self) -> str: ...
+
+    async def complete(self, request: ModelRequest, on_delta: DeltaSink | None = None) -> ModelAnswer:
+        """Stream one completion, handing text to `on_delta` as it arrives, and return the whole answer.
+
+        Cancelling the awaiting task closes the upstream socket. Raises a subclass of shared.errors.ModelError.
+        """
+        ...

@@ -1,0 +1,87 @@
+"""Which frameworks, modes and providers exist and go together. The matrix is the one of the engine contract."""
+
+from enum import StrEnum
+
+from shared.errors import FieldError, UnsupportedCombination
+
+
+class Framework(StrEnum):
+    LANGGRAPH = "langgraph"
+    OPENAI_AGENTS = "openai_agents"
+    GOOGLE_ADK = "google_adk"
+
+
+class Mode(StrEnum):
+    SUPERVISOR = "supervisor"
+    COORDINATOR = "coordinator"
+    HANDOFF = "handoff"
+    GROUNDED = "grounded"
+
+
+class Provider(StrEnum):
+    OPENAI = "openai"
+    ANTHROPIC = "anthropic"
+    CLAUDE = "claude"
+    GOOGLE = "google"
+    GEMINI = "gemini"
+    AZURE = "azure"
+    GROQ = "groq"
+    LITELLM = "litellm"
+    TENSORZERO = "tensorzero"
+    BIFROST = "bifrost"
+
+
+SUPPORTED_PROVIDERS: dict[Framework, tuple[Provider, ...]] = {
+    Framework.LANGGRAPH: tuple(Provider),
+    Framework.OPENAI_AGENTS: (Provider.OPENAI, Provider.LITELLM, Provider.BIFROST),
+    Framework.GOOGLE_ADK: (
+        Provider.ANTHROPIC,
+        Provider.CLAUDE,
+        Provider.GOOGLE,
+        Provider.GEMINI,
+        Provider.LITELLM,
+        Provider.BIFROST,
+    ),
+}
+
+OPENAI_WIRE_PROVIDERS: frozenset[Provider] = frozenset(
+    {Provider.OPENAI, Provider.AZURE, Provider.GROQ, Provider.LITELLM, Provider.TENSORZERO, Provider.BIFROST}
+)
+
+DEFAULT_BASE_URLS: dict[Provider, str] = {
+    Provider.OPENAI: "https://api.openai.com/v1",
+    Provider.GROQ: "https://api.groq.com/openai/v1",
+    Provider.ANTHROPIC: "https://api.anthropic.com/v1",
+    Provider.CLAUDE: "https://api.anthropic.com/v1",
+    Provider.GOOGLE: "https://generativelanguage.googleapis.com/v1beta",
+    Provider.GEMINI: "https://generativelanguage.googleapis.com/v1beta",
+}
+"""Where a provider answers when the llm_config names no `base_url`; the others are self-hosted and must name one."""
+
+RUNNABLE: dict[tuple[Framework, Mode], frozenset[Provider]] = {
+    (Framework.LANGGRAPH, Mode.SUPERVISOR): OPENAI_WIRE_PROVIDERS - {Provider.AZURE},
+}
+"""What this version can build. A create that asks for anything else of the matrix is refused, never half-served."""
+
+
+def require_runnable(framework: Framework, mode: Mode, provider: Provider) -> None:
+    """Raise UnsupportedCombination, naming what is supported, unless this version can run the three together."""
+    supported = SUPPORTED_PROVIDERS[framework]
+    if provider not in supported:
+        names = ", ".join(supported)
+        raise UnsupportedCombination(
+            f"{framework} does not work with provider {provider}; it supports {names}",
+            errors=(FieldError("config.default_llm_config_id", "provider_mismatch", f"supported providers: {names}"),),
+        )
+    if (framework, mode) not in RUNNABLE:
+        combos = ", ".join(f"{f} with {m}" for f, m in RUNNABLE)
+        raise UnsupportedCombination(
+            f"{framework} with mode {mode} is not available in this version; available: {combos}",
+            errors=(FieldError("mode", "not_available", f"available: {combos}"),),
+        )
+    if provider not in RUNNABLE[framework, mode]:
+        names = ", ".join(sorted(RUNNABLE[framework, mode]))
+        raise UnsupportedCombination(
+            f"provider {provider} is not available for {framework} with {mode} in this version; available: {names}",
+            errors=(FieldError("config.default_llm_config_id", "provider_not_available", f"available: {names}"),),
+        )

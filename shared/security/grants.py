@@ -1,0 +1,115 @@
+"""What one user may do in one organization (or in the system), cached in Redis so that both planes agree at once.
+
+The truth is in PostgreSQL. A cached grant carries the generations of its user and its organization as they were
+*before* it was read; whoever changes a membership, a role or an organization raises the generation, and every older
+grant is dead on the very next request. A change raises it before committing as well as after: when Redis is away the
+change fails instead of leaving a stale grant alive.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Literal
+from uuid import UUID
+
+import msgspec
+from redis.asyncio import Redis
+
+from shared.errors import NotAuthenticated, NotFound, OrganizationSuspended, PermissionMissing
+from shared.security.permissions import ROLE_PERMISSIONS, Permission, Role
+
+GRANT_SECONDS = 300
+"""How long an unused grant stays cached; correctness never depends on it."""
+
+
+class Grant(msgspec.Struct, frozen=True):
+    """`role` is the strongest one and None for a caller who has no place there; `org_status` is None outside any
+    organization. `is_member` tells a sys_admin who also belongs to the organization from one who only looks after it.
+    """
+
+    user_id: UUID
+    org_id: UUID | None
+    username: str
+    is_sys_admin: bool
+    is_alive: bool
+    role: Role | None
+    is_member: bool
+    org_status: Literal["active", "suspended"] | None
+
+    @property
+    def permissions(self) -> frozenset[Permission]:
+        return ROLE_PERMISSIONS[self.role] if self.role else frozenset()
+
+    def require(self, permission: Permission) -> None:
+        """Raises NotAuthenticated (deleted user), NotFound (no place in the organization) or PermissionMissing.
+
+        NotFound rather than a refusal: another organization's ids must look like ids that do not exist.
+        """
+        if not self.is_alive:
+            raise NotAuthenticated
+        if self.org_id is not None and self.role is None:
+            raise NotFound
+        if permission not in self.permissions:
+            raise PermissionMissing(f"this needs the permission {permission.value}")
+
+    def require_key_use(self) -> None:
+        """Raises PermissionMissing for a sys_admin from outside: the BYOK rule, no use of a key that is not theirs."""
+        if not self.is_member:
+            raise PermissionMissing("only members of the organization may use its model keys")
+
+    def require_active_organization(self) -> None:
+        """Raises OrganizationSuspended unless the organization is active."""
+        if self.org_status == "suspended":
+            raise OrganizationSuspended
+
+
+GrantLoader = Callable[[UUID, UUID | None], Awaitable[Grant]]
+"""Reads a grant from the truth: a query in the control plane, `GET /internal/grants/…` in a worker."""
+
+
+class _CachedGrant(msgspec.Struct, frozen=True):
+    user_generation: int
+    org_generation: int
+    grant: Grant
+
+
+class GrantCache:
+    """One round trip to Redis per lookup when the grant is cached."""
+
+    def __init__(self, redis: "Redis", load: GrantLoader) -> None:
+        self._redis = redis
+        self._load = load
+        self._decoder = msgspec.json.Decoder(_CachedGrant)
+
+    async def get(self, user_id: UUID, org_id: UUID | None = None) -> Grant:
+        """The current grant; for an unknown organization one without a role."""
+        key = f"perms:{user_id}:{org_id or '-'}"
+        raw, user_gen, org_gen = await self._redis.mget(key, _user_generation(user_id), _org_generation(org_id))
+        user_generation, org_generation = int(user_gen or 0), int(org_gen or 0)
+        if raw is not None:
+            cached = self._decoder.decode(raw)
+            if (cached.user_generation, cached.org_generation) == (user_generation, org_generation):
+                return cached.grant
+        grant = await self._load(user_id, org_id)
+        entry = _CachedGrant(user_generation, org_generation, grant)
+        await self._redis.set(key, msgspec.json.encode(entry), ex=GRANT_SECONDS)
+        return grant
+
+
+class GrantInvalidator:
+    """Kills cached grants. Call before the commit that changes them and again after it."""
+
+    def __init__(self, redis: "Redis") -> None:
+        self._redis = redis
+
+    async def user_changed(self, user_id: UUID) -> None:
+        await self._redis.incr(_user_generation(user_id))
+
+    async def organization_changed(self, org_id: UUID) -> None:
+        await self._redis.incr(_org_generation(org_id))
+
+
+def _user_generation(user_id: UUID) -> str:
+    return f"perms_generation:user:{user_id}"
+
+
+def _org_generation(org_id: UUID | None) -> str:
+    return f"perms_generation:org:{org_id or '-'}"

@@ -1,0 +1,133 @@
+"""What a worker gets from the control plane over `/internal`: all that one instance needs, secrets sealed."""
+
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+import msgspec
+
+from shared.frameworks import Framework, Mode, Provider
+
+Tier = Literal["hot", "demand"]
+InstanceStatus = Literal["active", "suspended", "inactive"]
+PluginSource = Literal["system", "org"]
+
+SEALED_FIELD = "$sealed"
+"""A sealed plugin setting is `{"$sealed": "<text of SecretKeyring.seal>"}` wherever settings travel or are stored."""
+
+
+class ToolDescription(msgspec.Struct, frozen=True):
+    """One tool of a plugin as its inspection found it. `schema` is the JSON schema of its arguments."""
+
+    name: str
+    description: str
+    schema: dict[str, Any]
+
+
+class PluginManifest(msgspec.Struct, frozen=True):
+    """What inspection learnt about a package, without which nothing but running it would tell.
+
+    `settings_schema` holds the entries of `plugin_settings`, each with key, name, type, description, required,
+    sensitive and, unless sensitive, default. `requires` are the declared PEP 508 dependencies.
+    """
+
+    pid: str
+    version: str
+    name: str
+    description: str
+    capabilities: tuple[str, ...] = ()
+    requires: tuple[str, ...] = ()
+    sdk_version: str = ">=2.0.0,<3.0.0"
+    stateless: bool = True
+    is_specialized: bool = False
+    is_scoped: bool = False
+    tools: tuple[ToolDescription, ...] = ()
+    settings_schema: tuple[dict[str, Any], ...] = ()
+    system_prompt: str = ""
+
+
+class PluginSnapshot(msgspec.Struct, frozen=True):
+    """One plugin of an instance, at an exact version, with its effective settings.
+
+    `org_id` is None for a system plugin. `settings` may hold sealed values; each was sealed for the place
+    `(table, column, row_id)` that `setting_place` gives.
+    """
+
+    plugin_id: UUID
+    source: PluginSource
+    org_id: UUID | None
+    pid: str
+    version: str
+    digest: str
+    package_key: str
+    manifest: PluginManifest
+    settings: dict[str, Any]
+    trusted: bool = False
+
+
+class LLMConfigSnapshot(msgspec.Struct, frozen=True):
+    """One BYOK credential. `sealed_api_key` opens at (`organization_llm_configs`, `api_key`, `id`)."""
+
+    id: UUID
+    provider: Provider
+    model_name: str | None
+    base_url: str | None
+    additional_config: dict[str, Any]
+    sealed_api_key: str
+    key_fingerprint: str
+    revision: int
+
+
+class OrchestratorSnapshot(msgspec.Struct, frozen=True):
+    """One instance. `config` is the effective configuration, older names already replaced and defaults filled in."""
+
+    instance_id: UUID
+    org_id: UUID
+    name: str
+    framework_type: Framework
+    mode: Mode
+    status: InstanceStatus
+    tier: Tier
+    is_unloaded: bool
+    revision: int
+    config_hash: str
+    whoami: str
+    config: dict[str, Any]
+    plugins: tuple[PluginSnapshot, ...]
+    llm_configs: dict[str, LLMConfigSnapshot]
+
+
+class InstanceChange(msgspec.Struct, frozen=True):
+    """One line of the change feed: the latest known state of one instance, not its history."""
+
+    instance_id: UUID
+    org_id: UUID
+    revision: int
+    config_hash: str
+    status: InstanceStatus
+    tier: Tier
+    is_unloaded: bool = False
+    is_deleted: bool = False
+    updated_at: datetime | None = None
+
+
+class ChangePage(msgspec.Struct, frozen=True):
+    """Instances changed after `since`, oldest revision first. Ask again at once with `next_since` while `has_more`."""
+
+    changes: tuple[InstanceChange, ...]
+    next_since: int
+    has_more: bool = False
+
+
+def plugin_setting_place(instance_id: UUID, plugin_key: str, setting: str) -> dict[str, Any]:
+    """Where an instance's sensitive plugin setting is sealed; `plugin_key` is `<source>:<pid>@<version>`."""
+    return {
+        "table": "orchestrator_instances",
+        "column": f"plugin_settings.{plugin_key}.{setting}",
+        "row_id": instance_id,
+    }
+
+
+def api_key_place(llm_config_id: UUID) -> dict[str, Any]:
+    """Where an LLM config's API key is sealed."""
+    return {"table": "organization_llm_configs", "column": "api_key", "row_id": llm_config_id}

@@ -1,0 +1,134 @@
+"""The live registry of runtime workers in Redis, and which of them should serve an instance.
+
+`worker:{worker_id}` is a worker's record (JSON, expires when heartbeats stop), `workers` lists ids by last heartbeat,
+`worker:{worker_id}:instances` maps instance ids to what that worker last did with them.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Literal, cast
+from uuid import UUID
+
+import msgspec
+from redis.asyncio import Redis
+
+from shared.clock import Clock
+
+HEARTBEAT_SECONDS = 1.0
+RECORD_SECONDS = 5
+"""A worker that has not been heard of for this long is dead to the gateway (the fleet contract allows 5 s)."""
+
+LoadState = Literal["building", "ready", "failed", "unloaded"]
+
+
+class WorkerRecord(msgspec.Struct, frozen=True):
+    """What one worker process says of itself. `capacity` is the number of runs it takes at once."""
+
+    worker_id: str
+    url: str
+    version: str
+    started_at: datetime
+    draining: bool = False
+    active_runs: int = 0
+    capacity: int = 0
+    rss_mb: float = 0.0
+    hot: int = 0
+    warm: int = 0
+    cold: int = 0
+    shared_models: int = 0
+    shared_bundles: int = 0
+    shared_templates: int = 0
+
+
+class InstanceState(msgspec.Struct, frozen=True):
+    """What a worker last did with one instance; `reason` says why a build failed, for an admin."""
+
+    instance_id: UUID
+    org_id: UUID
+    state: LoadState
+    revision: int
+    config_hash: str
+    updated_at: datetime
+    reason: str | None = None
+
+
+class WorkerRegistry:
+    """Reads and writes the registry."""
+
+    def __init__(self, redis: "Redis", clock: Clock) -> None:
+        self._redis = redis
+        self._clock = clock
+
+    async def announce(self, record: WorkerRecord) -> None:
+        """Write a heartbeat."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.set(_record(record.worker_id), msgspec.json.encode(record), ex=RECORD_SECONDS)
+            pipe.zadd("workers", {record.worker_id: self._clock.now().timestamp()})
+            pipe.expire(_instances(record.worker_id), RECORD_SECONDS * 2)
+            await pipe.execute()
+
+    async def leave(self, worker_id: str) -> None:
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.delete(_record(worker_id), _instances(worker_id))
+            pipe.zrem("workers", worker_id)
+            await pipe.execute()
+
+    async def report(self, worker_id: str, states: Iterable[InstanceState]) -> None:
+        """Record what this worker did with instances; safe to repeat."""
+        mapping = {str(s.instance_id): msgspec.json.encode(s) for s in states}
+        if not mapping:
+            return
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.hset(_instances(worker_id), mapping=mapping)  # type: ignore[arg-type]
+            pipe.expire(_instances(worker_id), RECORD_SECONDS * 2)
+            await pipe.execute()
+
+    async def forget(self, worker_id: str, instance_id: UUID) -> None:
+        await self._redis.hdel(_instances(worker_id), str(instance_id))
+
+    async def live(self) -> list[WorkerRecord]:
+        """Workers heard of in the last RECORD_SECONDS, in a stable order; draining ones included."""
+        since = self._clock.now().timestamp() - RECORD_SECONDS
+        ids = cast("list[bytes]", await self._redis.zrangebyscore("workers", since, "+inf"))
+        if not ids:
+            return []
+        raws = await self._redis.mget([_record(i.decode()) for i in ids])
+        records = [msgspec.json.decode(raw, type=WorkerRecord) for raw in raws if raw is not None]
+        return sorted(records, key=lambda r: r.worker_id)
+
+    async def states_of(self, instance_id: UUID) -> dict[str, InstanceState]:
+        """What each live worker last did with the instance, by worker id."""
+        return {
+            w: found for w, states in (await self.states([instance_id])).items() if (found := states.get(instance_id))
+        }
+
+    async def states(self, instance_ids: Sequence[UUID]) -> dict[str, dict[UUID, InstanceState]]:
+        """For each live worker, what it last did with the given instances."""
+        workers = await self.live()
+        if not workers or not instance_ids:
+            return {w.worker_id: {} for w in workers}
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for worker in workers:
+                pipe.hmget(_instances(worker.worker_id), [str(i) for i in instance_ids])
+            rows = await pipe.execute()
+        found: dict[str, dict[UUID, InstanceState]] = {}
+        for worker, row in zip(workers, rows, strict=True):
+            states = [msgspec.json.decode(raw, type=InstanceState) for raw in row if raw is not None]
+            found[worker.worker_id] = {s.instance_id: s for s in states}
+        return found
+
+
+def rank(key: str, worker_ids: Iterable[str]) -> list[str]:
+    """Rendezvous (highest random weight) order of workers for a key: adding one worker moves 1/N of the keys."""
+    return sorted(
+        worker_ids, key=lambda w: hashlib.blake2b(f"{w}\x1f{key}".encode(), digest_size=8).digest(), reverse=True
+    )
+
+
+def _record(worker_id: str) -> str:
+    return f"worker:{worker_id}"
+
+
+def _instances(worker_id: str) -> str:
+    return f"worker:{worker_id}:instances"
