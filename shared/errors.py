@@ -105,6 +105,18 @@ class WorkerConnectionLost(DomainError):
     kind, code, title, retryable = Kind.UPSTREAM, "SY-0005", "The runtime worker did not answer", True
 
 
+class BrokerUnavailable(DomainError):
+    """The message broker took no event, or did not confirm it. The outbox keeps it; no caller's request fails."""
+
+    kind, code, title, retryable = Kind.NOT_READY, "SY-0006", "The message broker is unavailable", True
+
+
+class WorkerBusy(DomainError):
+    """This worker runs as many turns at once as it can."""
+
+    kind, code, title, retryable = Kind.NOT_READY, "SY-0007", "The runtime worker is at its limit", True
+
+
 # --- VA: what came in --------------------------------------------------------------------------------------------
 
 
@@ -202,7 +214,21 @@ class LastAdmin(DomainError):
 
 
 class RateLimited(DomainError):
+    """`limit` is how many are allowed in the window and `remaining` how many are left, where the limiter knows."""
+
     kind, code, title, retryable = Kind.LIMITED, "RL-0001", "Too many requests", True
+
+    def __init__(
+        self,
+        detail: str | None = None,
+        *,
+        retry_after_seconds: float | None = None,
+        limit: int | None = None,
+        remaining: int = 0,
+    ) -> None:
+        super().__init__(detail, retry_after_seconds=retry_after_seconds)
+        self.limit = limit
+        self.remaining = remaining
 
 
 # --- OR: orchestrators and their runs ----------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from shared.errors import DomainError, FieldError, Kind
+from shared.errors import DomainError, FieldError, Kind, RateLimited
 
 STATUS_BY_KIND: dict[Kind, int] = {
     Kind.MALFORMED: 400,
@@ -56,11 +56,15 @@ def problem_of(error: DomainError, *, instance: str = "", request_id: str = "") 
 
 
 def headers_of(error: DomainError) -> dict[str, str]:
-    """Extra headers of the answer: `Retry-After` on 429 and 503, `WWW-Authenticate` on 401."""
+    """Extra headers of the answer: `Retry-After` on 429 and 503, `RateLimit-*` on 429, `WWW-Authenticate` on 401."""
     headers: dict[str, str] = {}
     if error.kind in (Kind.LIMITED, Kind.NOT_READY):
         seconds = error.retry_after_seconds or DEFAULT_RETRY_AFTER_SECONDS
         headers["Retry-After"] = str(max(1, round(seconds)))
+    if isinstance(error, RateLimited) and error.limit is not None:
+        headers["RateLimit-Limit"] = str(error.limit)
+        headers["RateLimit-Remaining"] = str(error.remaining)
+        headers["RateLimit-Reset"] = headers["Retry-After"]
     if error.kind is Kind.UNAUTHENTICATED:
         headers["WWW-Authenticate"] = "Bearer"
     return headers

@@ -68,6 +68,21 @@ class ControlPlaneSettings(msgspec.Struct, frozen=True):
     allow_private_model_hosts: bool
 
 
+class ServingSettings(msgspec.Struct, frozen=True):
+    """How a worker serves: seconds that live streams get when it stops, and between comments on a silent stream."""
+
+    drain_seconds: int = 30
+    heartbeat_seconds: int = 15
+
+
+class PoolSettings(msgspec.Struct, frozen=True):
+    """How much a worker keeps in memory, and for how long what nobody uses."""
+
+    max_hot_pool_size: int = 200
+    demand_ttl_seconds: int = 900
+    warm_ttl_seconds: int = 3600
+
+
 class WorkerSettings(msgspec.Struct, frozen=True):
     """`public_url` is how the gateway reaches this process; `control_plane_url` is where snapshots come from."""
 
@@ -83,6 +98,8 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     broker_url: str
     package_cache: Path
     allow_private_model_hosts: bool
+    serving: ServingSettings = ServingSettings()
+    pool: PoolSettings = PoolSettings()
 
 
 class Environment:
@@ -204,6 +221,15 @@ def read_worker_settings(variables: Mapping[str, str]) -> WorkerSettings:
         broker_url=_broker(env),
         package_cache=Path(env.text("PACKAGE_CACHE", default=".cadence/package-cache")).resolve(),
         allow_private_model_hosts=env.flag("ALLOW_PRIVATE_MODEL_HOSTS", default=False),
+        serving=ServingSettings(
+            drain_seconds=env.integer("DRAIN_SECONDS", 30, 0, 3600),
+            heartbeat_seconds=env.integer("STREAM_HEARTBEAT_SECONDS", 15, 1, 300),
+        ),
+        pool=PoolSettings(
+            max_hot_pool_size=env.integer("MAX_HOT_POOL_SIZE", 200, 1, 100_000),
+            demand_ttl_seconds=env.integer("DEMAND_TTL_SECONDS", 900, 1, 7 * 24 * 3600),
+            warm_ttl_seconds=env.integer("WARM_TTL_SECONDS", 3600, 1, 7 * 24 * 3600),
+        ),
     )
     return env.finish(settings)
 

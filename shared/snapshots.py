@@ -14,6 +14,8 @@ PluginSource = Literal["system", "org"]
 
 SEALED_FIELD = "$sealed"
 """A sealed plugin setting is `{"$sealed": "<text of SecretKeyring.seal>"}` wherever settings travel or are stored."""
+SEALED_DEFAULT_FIELD = "$sealed_default"
+"""The same for an author's default, which is sealed in the plugin's row (`plugin_default_place`)."""
 
 
 class ToolDescription(msgspec.Struct, frozen=True):
@@ -125,6 +127,15 @@ def plugin_setting_place(instance_id: UUID, plugin_key: str, setting: str) -> di
         "table": "orchestrator_instances",
         "column": f"plugin_settings.{plugin_key}.{setting}",
         "row_id": instance_id,
+    }
+
+
+def plugin_default_place(source: PluginSource, plugin_id: UUID, setting: str) -> dict[str, Any]:
+    """Where the sensitive default that a plugin's author gave a setting is sealed: in the plugin's own row."""
+    return {
+        "table": "system_plugins" if source == "system" else "org_plugins",
+        "column": f"default_settings.{setting}",
+        "row_id": plugin_id,
     }
 
 

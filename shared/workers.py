@@ -97,6 +97,21 @@ class WorkerRegistry:
         records = [msgspec.json.decode(raw, type=WorkerRecord) for raw in raws if raw is not None]
         return sorted(records, key=lambda r: r.worker_id)
 
+    async def fleet(self) -> list[tuple[WorkerRecord, list[InstanceState]]]:
+        """Every live worker with all it says about instances, by instance id."""
+        workers = await self.live()
+        if not workers:
+            return []
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for worker in workers:
+                pipe.hvals(_instances(worker.worker_id))
+            rows = await pipe.execute()
+        fleet: list[tuple[WorkerRecord, list[InstanceState]]] = []
+        for worker, row in zip(workers, rows, strict=True):
+            states = [msgspec.json.decode(raw, type=InstanceState) for raw in row]
+            fleet.append((worker, sorted(states, key=lambda s: s.instance_id)))
+        return fleet
+
     async def states_of(self, instance_id: UUID) -> dict[str, InstanceState]:
         """What each live worker last did with the instance, by worker id."""
         return {

@@ -33,7 +33,7 @@ def is_refused_address(address: str, *, allow_private: bool) -> bool:
 def check_model_url(url: str, *, allow_private: bool) -> None:
     """Raise ModelAddressRefused unless `url` is an http(s) URL whose host is not a refused address.
 
-    A name is not resolved here: what it resolves to can change, so the model client checks every address it connects to.
+    A name is not resolved here: what it resolves to can change, so the model client checks each address it connects to.
     """
     try:
         parts = urlsplit(url)

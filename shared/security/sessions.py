@@ -59,11 +59,13 @@ class SessionStore:
         raws = await self._redis.mget([_key(i.decode()) for i in ids])
         return [self._decoder.decode(raw) for raw in raws if raw is not None]
 
-    async def end(self, session_id: str, user_id: UUID) -> None:
+    async def end(self, session_id: str, user_id: UUID) -> bool:
+        """End one session; whether it was alive until now, which only one of several callers is told."""
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.delete(_key(session_id))
             pipe.zrem(_listing(user_id), session_id)
-            await pipe.execute()
+            deleted, _ = await pipe.execute()
+        return bool(deleted)
 
     async def end_all(self, user_id: UUID, *, keep: str | None = None) -> int:
         """End every session of a user except `keep`; the number ended."""

@@ -1,0 +1,134 @@
+"""What every package store promises, of a directory and of a real S3 server."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from deploy.local.ports import free_port
+from shared.errors import PluginLoadFailed, StoreUnavailable
+from shared.ids import new_id
+from shared.packages import PackageStore, digest_of, package_key
+from shared.packages.opening import open_store
+from shared.settings import PackageStoreSettings
+
+DATA = b"PK\x03\x04 a package"
+NOWHERE = PackageStoreSettings(
+    storage_root=None,
+    s3_bucket_name=None,
+    s3_endpoint_url=None,
+    s3_region="us-east-1",
+    s3_access_key_id=None,
+    s3_secret_access_key=None,
+)
+
+
+@pytest.fixture(params=["directory", "s3"])
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> PackageStoreSettings:
+    if request.param == "directory":
+        return msgspec.structs.replace(NOWHERE, storage_root=tmp_path / "packages")
+    endpoint: Any = request.getfixturevalue("s3_endpoint")
+    return msgspec.structs.replace(
+        NOWHERE,
+        s3_bucket_name=endpoint.bucket,
+        s3_endpoint_url=endpoint.url,
+        s3_region=endpoint.region,
+        s3_access_key_id=endpoint.access_key_id,
+        s3_secret_access_key=endpoint.secret_access_key,
+    )
+
+
+@pytest.fixture
+async def store(settings: PackageStoreSettings) -> AsyncIterator[PackageStore]:
+    store = open_store(settings)
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+def key() -> str:
+    return package_key(new_id(), "com.acme.weather", "1.0.0+local-1")
+
+
+async def test_what_is_put_comes_back(store: PackageStore, key: str) -> None:
+    await store.put(key, DATA)
+
+    assert await store.get(key, digest=digest_of(DATA)) == DATA
+
+
+async def test_putting_again_replaces(store: PackageStore, key: str) -> None:
+    await store.put(key, b"older")
+    await store.put(key, DATA)
+
+    assert await store.get(key, digest=digest_of(DATA)) == DATA
+
+
+async def test_bytes_that_are_not_of_the_expected_digest_are_never_handed_out(store: PackageStore, key: str) -> None:
+    await store.put(key, b"tampered with")
+
+    with pytest.raises(PluginLoadFailed, match="not the one that was uploaded"):
+        await store.get(key, digest=digest_of(DATA))
+
+
+async def test_what_is_not_there_is_said_to_be_missing(store: PackageStore, key: str) -> None:
+    with pytest.raises(PluginLoadFailed, match="missing"):
+        await store.get(key, digest=digest_of(DATA))
+
+
+async def test_deleting_removes_and_may_be_repeated(store: PackageStore, key: str) -> None:
+    other = key.replace("1.0.0", "2.0.0")
+    for stored in (key, other):
+        await store.put(stored, DATA)
+
+    for _ in range(2):
+        await store.delete(key)
+
+    with pytest.raises(PluginLoadFailed):
+        await store.get(key, digest=digest_of(DATA))
+    assert await store.get(other, digest=digest_of(DATA)) == DATA
+
+
+async def test_a_store_that_works_says_so(store: PackageStore) -> None:
+    await store.check()
+
+
+@pytest.mark.parametrize("key", ["../outside", "a/../../outside", "/etc/passwd", "a//b", "", ".hidden", "a/b\x00"])
+async def test_a_key_never_leaves_the_directory(tmp_path: Path, key: str) -> None:
+    store = open_store(msgspec.structs.replace(NOWHERE, storage_root=tmp_path / "packages"))
+
+    with pytest.raises(ValueError, match="not a key"):
+        await store.put(key, DATA)
+    assert not list(tmp_path.rglob("*"))
+
+
+async def test_a_directory_holds_whole_packages_only(tmp_path: Path) -> None:
+    store = open_store(msgspec.structs.replace(NOWHERE, storage_root=tmp_path))
+    await store.put("a/plugin.zip", DATA)
+
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["plugin.zip"]
+
+
+@pytest.mark.parametrize("kind", ["directory", "s3", "wrong key"])
+async def test_a_store_that_is_away_is_unavailable_and_nothing_else(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if kind == "directory":
+        (tmp_path / "file").write_text("not a directory")
+        settings = msgspec.structs.replace(NOWHERE, storage_root=tmp_path / "file" / "packages")
+    else:
+        keys = {"s3_access_key_id": "a", "s3_secret_access_key": "b"}
+        url = f"http://127.0.0.1:{free_port()}"
+        if kind == "wrong key":
+            endpoint: Any = request.getfixturevalue("s3_endpoint")
+            url = endpoint.url
+            keys["s3_access_key_id"] = endpoint.access_key_id
+        settings = msgspec.structs.replace(NOWHERE, s3_bucket_name="absent", s3_endpoint_url=url, **keys)
+    store = open_store(settings)
+
+    with pytest.raises(StoreUnavailable):
+        await store.put("a/plugin.zip", DATA)
+    with pytest.raises(StoreUnavailable):
+        await store.check()
+    await store.close()

@@ -1,0 +1,111 @@
+"""A control plane for a worker: its internal routes over real HTTP, from what a test puts into it."""
+
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from aiohttp import web
+
+from shared.ids import new_id
+from shared.security.grants import Grant
+from shared.security.permissions import Role
+from shared.snapshots import ChangePage, InstanceChange, OrchestratorSnapshot
+
+TOKEN = "worker-token-of-the-tests-0123456789abcdef"
+
+
+class FakeControlPlane:
+    """`put` publishes an instance at the next revision; `away` refuses every request with a 503."""
+
+    def __init__(self) -> None:
+        self.snapshots: dict[UUID, OrchestratorSnapshot] = {}
+        self.grants: dict[tuple[UUID, UUID], Grant] = {}
+        self.is_away = False
+        self.revision = 0
+        self._deleted: dict[UUID, tuple[OrchestratorSnapshot, int]] = {}
+        self._runner: web.AppRunner | None = None
+        self.url = ""
+
+    async def __aenter__(self) -> "FakeControlPlane":
+        app = web.Application()
+        app.router.add_get("/internal/snapshots/{instance_id}", self._snapshot)
+        app.router.add_get("/internal/changes", self._changes)
+        app.router.add_get("/internal/grants/{user_id}", self._grant)
+        self._runner = web.AppRunner(app, access_log=None)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        host, port = self._runner.addresses[0][:2]
+        self.url = f"http://{host}:{port}"
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        assert self._runner is not None
+        await self._runner.cleanup()
+
+    def put(self, snapshot: OrchestratorSnapshot, **changes: Any) -> OrchestratorSnapshot:
+        self.revision += 1
+        stored = msgspec.structs.replace(snapshot, revision=self.revision, **changes)
+        self.snapshots[stored.instance_id] = stored
+        return stored
+
+    def delete(self, instance_id: UUID) -> None:
+        self.revision += 1
+        self._deleted[instance_id] = (self.snapshots.pop(instance_id), self.revision)
+
+    def admit(self, user_id: UUID, org_id: UUID, role: Role | None = "user", **changes: Any) -> Grant:
+        grant = Grant(
+            user_id=user_id,
+            org_id=org_id,
+            username=f"user-{new_id().hex[-6:]}",
+            is_sys_admin=role == "sys_admin",
+            is_alive=True,
+            role=role,
+            is_member=role in ("user", "org_admin"),
+            org_status="active",
+        )
+        self.grants[user_id, org_id] = msgspec.structs.replace(grant, **changes)
+        return self.grants[user_id, org_id]
+
+    async def _snapshot(self, request: web.Request) -> web.Response:
+        self._check(request)
+        found = self.snapshots.get(UUID(request.match_info["instance_id"]))
+        return _json(found) if found else web.Response(status=404)
+
+    async def _changes(self, request: web.Request) -> web.Response:
+        self._check(request)
+        since, limit = int(request.query["since"]), int(request.query["limit"])
+        rows = [_change(s, s.revision) for s in self.snapshots.values()]
+        rows += [_change(s, revision, is_deleted=True) for s, revision in self._deleted.values()]
+        rows = sorted((row for row in rows if row.revision > since), key=lambda row: row.revision)
+        page = tuple(rows[:limit])
+        return _json(ChangePage(page, page[-1].revision if page else since, len(rows) > limit))
+
+    async def _grant(self, request: web.Request) -> web.Response:
+        self._check(request)
+        user_id, org_id = UUID(request.match_info["user_id"]), UUID(request.query["org_id"])
+        stranger = Grant(user_id, org_id, "stranger", False, True, None, False, None)
+        return _json(self.grants.get((user_id, org_id), stranger))
+
+    def _check(self, request: web.Request) -> None:
+        if request.headers.get("Authorization") != f"Bearer {TOKEN}":
+            raise web.HTTPUnauthorized
+        if self.is_away:
+            raise web.HTTPServiceUnavailable
+
+
+def _change(snapshot: OrchestratorSnapshot, revision: int, *, is_deleted: bool = False) -> InstanceChange:
+    return InstanceChange(
+        instance_id=snapshot.instance_id,
+        org_id=snapshot.org_id,
+        revision=revision,
+        config_hash=snapshot.config_hash,
+        status=snapshot.status,
+        tier=snapshot.tier,
+        is_unloaded=snapshot.is_unloaded,
+        is_deleted=is_deleted,
+    )
+
+
+def _json(value: object) -> web.Response:
+    return web.Response(body=msgspec.json.encode(value), content_type="application/json")
