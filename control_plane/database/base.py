@@ -30,6 +30,8 @@ class Base(DeclarativeBase):
         list[str]: JSONB,
         int: BigInteger,
     }
+    # `updated_at` is the server's to set; it comes back with the UPDATE instead of in a query of its own.
+    __mapper_args__: Any = {"eager_defaults": True}  # noqa: RUF012 - SQLAlchemy wants a plain attribute here
 
 
 revision_sequence = Sequence("revision_seq", metadata=Base.metadata)

@@ -3,6 +3,8 @@
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from shared.errors import StaleRevision
+
 _REVISION_LOCK = 0x0CADE4CE
 _LOCK = text("SELECT pg_advisory_xact_lock(:key)")
 _NEXT = text("SELECT nextval('revision_seq')")
@@ -17,3 +19,21 @@ async def next_revision(session: AsyncSession) -> int:
     """
     await session.execute(_LOCK, {"key": _REVISION_LOCK})
     return int((await session.execute(_NEXT)).scalar_one())
+
+
+def etag(revision: int) -> str:
+    """A revision as callers see it."""
+    return f'"{revision}"'
+
+
+def require_match(if_match: str | None, revision: int) -> None:
+    """Raise StaleRevision unless `If-Match` is absent, `*` or lists the current ETag.
+
+    A weak tag counts as well: proxies that compress weaken our tags, and a revision is as good either way. Call it with
+    the row locked, or another change may come between the check and the write.
+    """
+    if if_match is None:
+        return
+    given = [part.strip().removeprefix("W/") for part in if_match.split(",")]
+    if "*" not in given and etag(revision) not in given:
+        raise StaleRevision(f"the current revision is {etag(revision)}")

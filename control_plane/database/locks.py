@@ -1,0 +1,27 @@
+"""One writer at a time per organization for what shapes instances: orchestrators, llm_configs, plugins."""
+
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+_EVERYTHING = 0x0CADE4D1
+_ORGANIZATIONS = 0x0CADE4D2
+_LOCK_ALL = text("SELECT pg_advisory_xact_lock(:everything)")
+_LOCK_ONE = text(
+    "SELECT pg_advisory_xact_lock_shared(:everything), pg_advisory_xact_lock(:organizations, hashtext(:org_id))"
+)
+
+
+async def lock_definitions(session: AsyncSession, org_id: UUID | None) -> None:
+    """Wait for every other change of the organization's definitions and keep them out until the transaction ends.
+
+    An instance's `config_hash` is computed from rows of several features. Without this lock an instance could adopt an
+    llm_config while that is being changed, and neither transaction would see the other. None stands for the system
+    catalogue, which all organizations use. Take it before any row lock and before `next_revision`.
+    """
+    if org_id is None:
+        await session.execute(_LOCK_ALL, {"everything": _EVERYTHING})
+    else:
+        keys = {"everything": _EVERYTHING, "organizations": _ORGANIZATIONS, "org_id": str(org_id)}
+        await session.execute(_LOCK_ONE, keys)

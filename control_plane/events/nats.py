@@ -1,0 +1,101 @@
+"""Events over NATS JetStream."""
+
+import asyncio
+from contextlib import suppress
+from uuid import UUID
+
+from faststream.exceptions import FastStreamException
+from faststream.nats import NatsBroker
+from nats.errors import Error as NatsError
+from nats.js.api import StorageType, StreamConfig
+from nats.js.errors import BadRequestError
+
+from control_plane.events.publisher import CONFIRM_SECONDS, CONNECT_SECONDS
+from shared.errors import BrokerUnavailable
+from shared.events import DEAD_LETTERS
+from shared.events.topology import (
+    DEAD_MAX_AGE_SECONDS,
+    DEAD_STREAM,
+    DEDUPLICATION_SECONDS,
+    STREAM,
+    STREAM_MAX_AGE_SECONDS,
+    STREAM_SUBJECTS,
+)
+
+_BROKER_TROUBLE = (NatsError, FastStreamException, OSError, TimeoutError)
+_STREAM_EXISTS_DIFFERENTLY = 10058
+"""JetStream's error code for a stream of that name with another configuration."""
+
+
+class NatsPublisher:
+    """Messages kept by a JetStream stream, each acknowledged before the next."""
+
+    def __init__(self, broker_url: str) -> None:
+        self._url = broker_url
+        self._broker: NatsBroker | None = None
+
+    async def start(self) -> None:
+        await self.stop()
+        # The relay reconnects; a client that does so as well would only hide for a while that nothing arrives.
+        broker = NatsBroker(
+            self._url,
+            logger=None,
+            connect_timeout=int(CONNECT_SECONDS),
+            allow_reconnect=False,
+            max_reconnect_attempts=1,
+            reconnect_time_wait=0,
+            error_cb=_already_reported,
+        )
+        self._broker = broker
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await broker.connect()
+                await _create(broker, STREAM, STREAM_SUBJECTS, STREAM_MAX_AGE_SECONDS)
+                await _create(broker, DEAD_STREAM, (DEAD_LETTERS,), DEAD_MAX_AGE_SECONDS)
+        except _BROKER_TROUBLE as error:
+            await self.stop()
+            raise BrokerUnavailable(f"NATS does not answer ({type(error).__name__})") from error
+
+    async def publish(self, routing_key: str, payload: bytes, event_id: UUID) -> None:
+        # A request over a connection that has just closed would only wait for its time-out.
+        if self._broker is None or not self._broker.connection.is_connected:
+            raise BrokerUnavailable("not connected to NATS")
+        headers = {"content-type": "application/json", "Nats-Msg-Id": str(event_id)}
+        try:
+            async with asyncio.timeout(CONFIRM_SECONDS):
+                await self._broker.publish(
+                    payload, routing_key, headers=headers, stream=STREAM, timeout=CONFIRM_SECONDS
+                )
+        except _BROKER_TROUBLE as error:
+            raise BrokerUnavailable(f"NATS did not confirm ({type(error).__name__})") from error
+
+    async def ping(self) -> bool:
+        return self._broker is not None and await self._broker.ping(timeout=1.0)
+
+    async def stop(self) -> None:
+        broker, self._broker = self._broker, None
+        if broker is not None:
+            with suppress(*_BROKER_TROUBLE):
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    # Closing before stopping: stopping drains, which waits for a server that may be away.
+                    await broker.connection.close()
+                    await broker.stop()
+
+
+async def _already_reported(_: Exception) -> None:
+    """The client tells this callback too of what it raises."""
+
+
+async def _create(broker: NatsBroker, name: str, subjects: tuple[str, ...], max_age_seconds: int) -> None:
+    config = StreamConfig(
+        name=name,
+        subjects=list(subjects),
+        storage=StorageType.FILE,
+        max_age=max_age_seconds,
+        duplicate_window=DEDUPLICATION_SECONDS,
+    )
+    try:
+        await broker.connection.jetstream().add_stream(config)
+    except BadRequestError as error:
+        if error.err_code != _STREAM_EXISTS_DIFFERENTLY:
+            raise

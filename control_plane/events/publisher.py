@@ -1,0 +1,47 @@
+"""The port through which the relay reaches the broker, and the choice of an implementation by URL scheme."""
+
+from typing import Protocol
+from urllib.parse import urlsplit
+from uuid import UUID
+
+CONNECT_SECONDS = 5.0
+CONFIRM_SECONDS = 5.0
+
+
+class EventPublisher(Protocol):
+    """Hands events to the broker, one at a time and in order.
+
+    `start` may be called again after `stop`, and again after a failure of its own.
+    """
+
+    async def start(self) -> None:
+        """Connect and declare what events need. Raises BrokerUnavailable."""
+        ...
+
+    async def publish(self, routing_key: str, payload: bytes, event_id: UUID) -> None:
+        """Return once the broker has confirmed that it keeps the event. Raises BrokerUnavailable when it has not; the
+        event may have arrived all the same.
+        """
+        ...
+
+    async def ping(self) -> bool:
+        """Whether the broker answers right now."""
+        ...
+
+    async def stop(self) -> None:
+        """Let go of the connection, whatever state it is in."""
+        ...
+
+
+def publisher_for(broker_url: str) -> EventPublisher:
+    """A publisher for an `amqp(s)://` or `nats://` URL. Only the client of that broker is imported."""
+    scheme = urlsplit(broker_url).scheme
+    if scheme in ("amqp", "amqps"):
+        from control_plane.events.rabbitmq import RabbitPublisher
+
+        return RabbitPublisher(broker_url)
+    if scheme == "nats":
+        from control_plane.events.nats import NatsPublisher
+
+        return NatsPublisher(broker_url)
+    raise ValueError(f"no event publisher for the scheme {scheme!r}")

@@ -1,0 +1,78 @@
+"""Events over RabbitMQ."""
+
+import asyncio
+from contextlib import suppress
+from uuid import UUID
+
+from aio_pika.exceptions import AMQPError, PublishError
+from faststream.exceptions import FastStreamException
+from faststream.rabbit import Channel, ExchangeType, RabbitBroker, RabbitExchange, RabbitQueue
+
+from control_plane.events.publisher import CONFIRM_SECONDS, CONNECT_SECONDS
+from shared.errors import BrokerUnavailable
+from shared.events import DEAD_LETTERS, EXCHANGE
+from shared.logging import get_logger
+
+log = get_logger(__name__)
+
+TOPIC = RabbitExchange(EXCHANGE, type=ExchangeType.TOPIC, durable=True)
+DEAD_EXCHANGE = RabbitExchange(DEAD_LETTERS, type=ExchangeType.FANOUT, durable=True)
+DEAD_QUEUE = RabbitQueue(DEAD_LETTERS, durable=True)
+
+# The AMQP client raises its own tree, plain connection errors, time-outs, and RuntimeErrors for closed channels.
+_BROKER_TROUBLE = (AMQPError, FastStreamException, OSError, TimeoutError, RuntimeError)
+
+
+class RabbitPublisher:
+    """Persistent messages to the topic exchange, each confirmed before the next."""
+
+    def __init__(self, broker_url: str) -> None:
+        self._url = broker_url
+        self._broker: RabbitBroker | None = None
+
+    async def start(self) -> None:
+        await self.stop()
+        channel = Channel(publisher_confirms=True, on_return_raises=True)
+        broker = RabbitBroker(self._url, logger=None, default_channel=channel, timeout=CONNECT_SECONDS)
+        self._broker = broker
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await broker.connect()
+                await broker.declare_exchange(TOPIC)
+                exchange = await broker.declare_exchange(DEAD_EXCHANGE)
+                queue = await broker.declare_queue(DEAD_QUEUE)
+                await queue.bind(exchange)
+        except _BROKER_TROUBLE as error:
+            await self.stop()
+            raise BrokerUnavailable(f"RabbitMQ does not answer ({type(error).__name__})") from error
+
+    async def publish(self, routing_key: str, payload: bytes, event_id: UUID) -> None:
+        if self._broker is None:
+            raise BrokerUnavailable("not connected to RabbitMQ")
+        try:
+            async with asyncio.timeout(CONFIRM_SECONDS):
+                await self._broker.publish(
+                    payload,
+                    exchange=TOPIC,
+                    routing_key=routing_key,
+                    persist=True,
+                    mandatory=True,
+                    message_id=str(event_id),
+                    content_type="application/json",
+                )
+        except PublishError:
+            # Returned: no queue is bound, which means that there is no worker now. One that starts later reads the
+            # change feed, so nobody misses anything.
+            log.info("event_had_no_listener", routing_key=routing_key, event_id=str(event_id))
+        except _BROKER_TROUBLE as error:
+            raise BrokerUnavailable(f"RabbitMQ did not confirm ({type(error).__name__})") from error
+
+    async def ping(self) -> bool:
+        return self._broker is not None and await self._broker.ping(timeout=1.0)
+
+    async def stop(self) -> None:
+        broker, self._broker = self._broker, None
+        if broker is not None:
+            with suppress(*_BROKER_TROUBLE):
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    await broker.stop()

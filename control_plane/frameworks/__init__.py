@@ -1,0 +1,1 @@
+"""What can be combined: frameworks, modes, providers and their models."""

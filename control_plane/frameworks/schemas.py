@@ -1,0 +1,26 @@
+from typing import Self
+
+import msgspec
+
+from shared.frameworks import DEFAULT_BASE_URLS, SUPPORTED_PROVIDERS, Framework, Mode, Provider
+
+
+class FrameworkView(msgspec.Struct):
+    framework_type: Framework
+    supported_providers: list[Provider]
+    supported_modes: list[Mode]
+
+    @classmethod
+    def of(cls, framework: Framework) -> Self:
+        return cls(framework, list(SUPPORTED_PROVIDERS[framework]), list(Mode))
+
+
+class ProviderView(msgspec.Struct):
+    """A provider without a `default_base_url` is self-hosted: its llm_configs must name a `base_url`."""
+
+    provider: Provider
+    default_base_url: str | None
+
+    @classmethod
+    def of(cls, provider: Provider) -> Self:
+        return cls(provider, DEFAULT_BASE_URLS.get(provider))

@@ -1,0 +1,67 @@
+"""The live workers as the gateway sees them: the registry, read at most twice a second, just-failed ones last."""
+
+import asyncio
+
+from redis.exceptions import RedisError
+
+from shared.clock import Clock
+from shared.errors import NoLiveWorker, StoreUnavailable
+from shared.logging import get_logger
+from shared.workers import RECORD_SECONDS, WorkerRecord, WorkerRegistry, rank
+
+log = get_logger(__name__)
+
+MAX_AGE_SECONDS = 0.5
+MAX_STALE_SECONDS = 30.0
+"""How long the last known list is used while Redis is away; workers need Redis too and say so themselves."""
+
+SUSPECT_SECONDS = float(RECORD_SECONDS)
+"""A worker that refused a connection is tried last for as long as its registry record may outlive it."""
+
+
+class WorkerDirectory:
+    """Answers from memory; one caller at a time refreshes it."""
+
+    def __init__(self, registry: WorkerRegistry, clock: Clock) -> None:
+        self._registry = registry
+        self._clock = clock
+        self._workers: list[WorkerRecord] = []
+        self._read_at: float | None = None
+        self._tried_at = float("-inf")
+        self._suspects: dict[str, float] = {}
+        self._refreshing = asyncio.Lock()
+
+    async def candidates(self, key: str) -> list[WorkerRecord]:
+        """Workers that take requests, the owner of `key` first. Raises NoLiveWorker or StoreUnavailable."""
+        await self._refresh()
+        by_id = {w.worker_id: w for w in self._workers if not w.draining}
+        if not by_id:
+            raise NoLiveWorker
+        now = self._clock.monotonic()
+        self._suspects = {w: until for w, until in self._suspects.items() if until > now}
+        return [by_id[w] for w in sorted(rank(key, by_id), key=self._suspects.__contains__)]
+
+    def suspect(self, worker_id: str) -> None:
+        """A connection to this worker just failed."""
+        self._suspects[worker_id] = self._clock.monotonic() + SUSPECT_SECONDS
+
+    def trust(self, worker_id: str) -> None:
+        self._suspects.pop(worker_id, None)
+
+    async def _refresh(self) -> None:
+        if self._clock.monotonic() - self._tried_at < MAX_AGE_SECONDS and self._read_at is not None:
+            return
+        async with self._refreshing:
+            now = self._clock.monotonic()
+            if now - self._tried_at < MAX_AGE_SECONDS and self._read_at is not None:
+                return
+            self._tried_at = now
+            try:
+                self._workers = await self._registry.live()
+            except RedisError as error:
+                if self._read_at is None or now - self._read_at > MAX_STALE_SECONDS:
+                    self._read_at = None
+                    raise StoreUnavailable("the worker registry cannot be read") from error
+                log.warning("gateway_uses_last_known_workers", error=type(error).__name__)
+            else:
+                self._read_at = self._clock.monotonic()

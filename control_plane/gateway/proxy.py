@@ -1,0 +1,186 @@
+"""Forwards one request to a worker and its answer back, as it comes."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import msgspec
+from aiohttp import ClientError, ClientResponse, ClientSession
+from litestar.types import HTTPScope, Receive, Send
+from multidict import CIMultiDict
+from yarl import URL
+
+from control_plane.gateway.affinity import affinity_key
+from control_plane.gateway.directory import WorkerDirectory
+from control_plane.gateway.headers import ForwardedHeaders, RawHeaders, without_hop_by_hop
+from control_plane.gateway.sse import MEDIA_TYPE as SSE_MEDIA_TYPE
+from control_plane.gateway.sse import WholeEvents, worker_lost_event
+from shared.errors import BodyTooLarge, Draining, WorkerBusy, WorkerConnectionLost
+from shared.logging import get_logger
+from shared.problems import PROBLEM_MEDIA_TYPE, STATUS_BY_KIND
+from shared.workers import WorkerRecord
+
+log = get_logger(__name__)
+
+MAX_BODY_BYTES = 1024 * 1024
+MAX_WHOLE_BYTES = 1024 * 1024
+"""An answer that is no event stream is read up to here before its first byte goes out, so that a worker lost in the
+middle of it is a clean 502; a longer one (an export) streams from there on."""
+
+
+_ELSEWHERE = (Draining.code, WorkerBusy.code)
+"""Answers by which a worker says that another one should serve the request."""
+
+
+class _Code(msgspec.Struct):
+    code: str = ""
+
+
+class Proxy:
+    """Owns nothing: client, directory and header rules are handed in."""
+
+    def __init__(self, client: ClientSession, workers: WorkerDirectory, headers: ForwardedHeaders) -> None:
+        self._client = client
+        self._workers = workers
+        self._headers = headers
+
+    async def __call__(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
+        """Raises NoLiveWorker, StoreUnavailable, BodyTooLarge and WorkerConnectionLost before anything was sent."""
+        body = await read_body(scope, receive)
+        if body is None:
+            return
+        forwarding = asyncio.create_task(self._forward(scope, body, send))
+        leaving = asyncio.create_task(_client_left(receive))
+        try:
+            await asyncio.wait((forwarding, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if forwarding.done():
+                forwarding.result()
+        finally:
+            # Cancelling closes the connection to the worker at once, which is how it learns that the client left.
+            for task in (forwarding, leaving):
+                task.cancel()
+            await asyncio.gather(forwarding, leaving, return_exceptions=True)
+
+    async def _forward(self, scope: HTTPScope, body: bytes, send: Send) -> None:
+        response, buffered = await self._open(scope, body)
+        async with response:
+            headers = without_hop_by_hop(response.raw_headers)
+            if buffered is not None:
+                await _start(response.status, headers, send)
+                await send({"type": "http.response.body", "body": buffered, "more_body": False})
+            elif _media_type(response) == SSE_MEDIA_TYPE:
+                await _start(response.status, headers, send)
+                await _stream_events(response, send)
+            else:
+                await _pass_on(response, headers, send)
+
+    async def _open(self, scope: HTTPScope, body: bytes) -> tuple[ClientResponse, bytes | None]:
+        """The first worker's answer that is one: its headers have come, and its body when that had to be looked at."""
+        candidates = await self._workers.candidates(affinity_key(scope["path"], body))
+        headers = CIMultiDict(
+            (name.decode("latin-1"), value.decode("utf-8", "surrogateescape"))
+            for name, value in self._headers.of_request(scope)
+        )
+        refusal: tuple[ClientResponse, bytes] | None = None
+        # The first once more at the end: its refusal may have been a kept-alive connection it was just closing.
+        for worker in [*candidates, candidates[0]]:
+            try:
+                response = await self._client.request(
+                    scope["method"], _url(worker, scope), headers=headers, data=body or None, allow_redirects=False
+                )
+                if response.status != STATUS_BY_KIND[Draining.kind] or _media_type(response) != PROBLEM_MEDIA_TYPE:
+                    self._workers.trust(worker.worker_id)
+                    return response, None
+                problem = await response.read()
+            except (ClientError, TimeoutError) as error:
+                self._workers.suspect(worker.worker_id)
+                log.warning("gateway_worker_failed", worker_id=worker.worker_id, error=type(error).__name__)
+                continue
+            if _code(problem) not in _ELSEWHERE:
+                return response, problem
+            refusal = response, problem
+        if refusal is not None:
+            return refusal
+        raise WorkerConnectionLost
+
+
+async def _stream_events(response: ClientResponse, send: Send) -> None:
+    events = WholeEvents()
+    try:
+        async for chunk in response.content.iter_any():
+            if whole := events.feed(chunk):
+                await send({"type": "http.response.body", "body": whole, "more_body": True})
+        last = events.rest()
+    except (ClientError, OSError) as error:
+        log.warning("gateway_stream_cut", error=type(error).__name__)
+        last = worker_lost_event()
+    await send({"type": "http.response.body", "body": last, "more_body": False})
+
+
+async def _pass_on(response: ClientResponse, headers: RawHeaders, send: Send) -> None:
+    chunks = response.content.iter_any()
+    try:
+        beginning, is_whole = await _read_beginning(chunks)
+    except (ClientError, OSError):
+        raise WorkerConnectionLost from None
+    await _start(response.status, headers, send)
+    await send({"type": "http.response.body", "body": beginning, "more_body": not is_whole})
+    if not is_whole:
+        # A worker lost from here on raises, and the server then cuts the connection short instead of ending the body
+        # properly, which is how an HTTP client learns that something is missing.
+        async for chunk in chunks:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _read_beginning(chunks: AsyncIterator[bytes]) -> tuple[bytes, bool]:
+    """Up to MAX_WHOLE_BYTES (or a chunk more), and whether that is all."""
+    beginning = bytearray()
+    async for chunk in chunks:
+        beginning += chunk
+        if len(beginning) >= MAX_WHOLE_BYTES:
+            return bytes(beginning), False
+    return bytes(beginning), True
+
+
+def _code(problem: bytes) -> str:
+    try:
+        return msgspec.json.decode(problem, type=_Code).code
+    except msgspec.MsgspecError:
+        return ""
+
+
+def _media_type(response: ClientResponse) -> str:
+    return response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+
+async def _start(status: int, headers: RawHeaders, send: Send) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+
+
+async def read_body(scope: HTTPScope, receive: Receive) -> bytes | None:
+    """The request's body, None when the client left while sending it. Raises BodyTooLarge."""
+    for name, value in scope["headers"]:
+        if name.lower() == b"content-length" and value.isdigit() and int(value) > MAX_BODY_BYTES:
+            raise BodyTooLarge(f"at most {MAX_BODY_BYTES} bytes are accepted")
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        body += message.get("body", b"")
+        if len(body) > MAX_BODY_BYTES:
+            raise BodyTooLarge(f"at most {MAX_BODY_BYTES} bytes are accepted")
+        if not message.get("more_body", False):
+            return bytes(body)
+
+
+async def _client_left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _url(worker: WorkerRecord, scope: HTTPScope) -> URL:
+    """The same path and query on the worker, byte for byte."""
+    path = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1").partition("?")[0]
+    query = scope["query_string"].decode("latin-1")
+    return URL(worker.url.rstrip("/") + path + (f"?{query}" if query else ""), encoded=True)

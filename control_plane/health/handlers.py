@@ -1,0 +1,36 @@
+from typing import Literal
+
+import msgspec
+from litestar import Response, Router, get
+from litestar.di import NamedDependency
+from litestar.openapi.datastructures import ResponseSpec
+
+from control_plane.health.service import Readiness
+from control_plane.http.guards import public
+from control_plane.wiring import Resources
+
+NO_STORE = {"Cache-Control": "no-store"}
+
+
+class LivenessView(msgspec.Struct):
+    status: Literal["ok"]
+
+
+@get(["/", "/live"], guards=[public], summary="Whether this process answers at all")
+async def live() -> LivenessView:
+    return LivenessView("ok")
+
+
+@get(
+    "/ready",
+    guards=[public],
+    summary="Whether everything this process needs answers",
+    responses={503: ResponseSpec(Readiness, description="Something needed is down")},
+)
+async def ready(resources: NamedDependency[Resources]) -> Response[Readiness]:
+    readiness = await resources.health.readiness()
+    return Response(readiness, status_code=200 if readiness.status == "ready" else 503, headers=NO_STORE)
+
+
+router = Router("/health", route_handlers=[live, ready], tags=["health"])
+api_router = Router("/api/health", route_handlers=[live, ready], tags=["health"], include_in_schema=False)

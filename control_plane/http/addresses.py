@@ -1,0 +1,34 @@
+"""Where a request really comes from, when trusted proxies stand in front."""
+
+import ipaddress
+from collections.abc import Sequence
+from typing import Any
+
+from litestar.connection import ASGIConnection
+
+
+def client_address(connection: ASGIConnection[Any, Any, Any, Any], trusted_proxies: Sequence[str]) -> str:
+    """The caller's IP address, or "" when the transport has none.
+
+    `X-Forwarded-For` is read from the right and only past proxies we trust: everything further left is what the caller
+    chose to write.
+    """
+    peer = connection.client.host if connection.client else ""
+    networks = [ipaddress.ip_network(network, strict=False) for network in trusted_proxies]
+    hops = [hop.strip() for hop in connection.headers.get("x-forwarded-for", "").split(",") if hop.strip()]
+    address = peer
+    while _is_within(address, networks) and hops:
+        address = hops.pop()
+    return address if _parse(address) else peer
+
+
+def _is_within(address: str, networks: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> bool:
+    parsed = _parse(address)
+    return parsed is not None and any(parsed in network for network in networks)
+
+
+def _parse(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(address)
+    except ValueError:
+        return None

@@ -1,0 +1,64 @@
+"""Request ids, the access log and the headers every answer carries, around the whole application.
+
+It wraps the ASGI application rather than the routes, so that a 404 of the router or a CORS preflight has an id as well.
+"""
+
+import re
+import time
+
+import structlog
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+from shared.ids import new_id
+from shared.logging import get_logger
+
+log = get_logger(__name__)
+
+_ACCEPTABLE = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+_QUIET_PREFIXES = ("/health", "/api/health", "/internal/")
+
+
+class RequestIds:
+    """Takes a caller's `X-Request-ID` when it is harmless, else makes one; it is in every answer and every log line."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != ScopeType.HTTP:
+            await self._app(scope, receive, send)
+            return
+        request_id = _request_id(scope)
+        scope["state"]["request_id"] = request_id
+        started, status = time.perf_counter(), 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [
+                    *message["headers"],
+                    (b"x-request-id", request_id.encode()),
+                    (b"x-content-type-options", b"nosniff"),
+                ]
+            await send(message)
+
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        try:
+            await self._app(scope, receive, send_with_id)
+        finally:
+            quiet = status < 400 and scope["path"].startswith(_QUIET_PREFIXES)
+            (log.debug if quiet else log.info)(
+                "request",
+                method=scope.get("method"),
+                path=scope["path"],
+                status=status,
+                duration_ms=round((time.perf_counter() - started) * 1000, 1),
+            )
+
+
+def _request_id(scope: Scope) -> str:
+    given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+    return given.decode() if _ACCEPTABLE.fullmatch(given) else str(new_id())

@@ -1,0 +1,47 @@
+"""Snapshots and the change feed, read without any lock."""
+
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+
+from control_plane.orchestrators.repository import OrchestratorRepository
+from control_plane.orchestrators.tables import Orchestrator
+from shared.errors import NotFound
+from shared.snapshots import ChangePage, InstanceChange, OrchestratorSnapshot
+
+_COLUMNS = (
+    Orchestrator.id.label("instance_id"),
+    Orchestrator.org_id,
+    Orchestrator.revision,
+    Orchestrator.config_hash,
+    Orchestrator.status,
+    Orchestrator.tier,
+    Orchestrator.is_unloaded,
+    Orchestrator.is_deleted,
+    Orchestrator.updated_at,
+)
+
+
+class WorkerFeed:
+    def __init__(self, engine: AsyncEngine) -> None:
+        # One view of the database for all of a snapshot's queries: revision, hash and secrets belong together.
+        self._consistent = engine.execution_options(isolation_level="REPEATABLE READ")
+        self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    async def snapshot(self, instance_id: UUID) -> OrchestratorSnapshot:
+        """Raises NotFound for one that never was, is soft-deleted or purged."""
+        async with AsyncSession(self._consistent) as session:
+            row = await session.get(Orchestrator, instance_id)
+            if row is None or row.is_deleted:
+                raise NotFound
+            return (await OrchestratorRepository(session).definition(row)).snapshot()
+
+    async def changes(self, since: int, limit: int) -> ChangePage:
+        """Instances of all organizations with a higher revision, deleted ones included so that workers forget them."""
+        query = select(*_COLUMNS).where(Orchestrator.revision > since).order_by(Orchestrator.revision).limit(limit + 1)
+        async with self._autocommit.connect() as connection:
+            rows = (await connection.execute(query)).all()
+        changes = tuple(msgspec.convert(dict(row._mapping), InstanceChange) for row in rows[:limit])
+        return ChangePage(changes, changes[-1].revision if changes else since, has_more=len(rows) > limit)

@@ -1,0 +1,48 @@
+from typing import Annotated
+from uuid import UUID
+
+from litestar import Router, get
+from litestar.di import NamedDependency
+from litestar.params import FromPath, QueryParameter
+
+from control_plane.auth.grants import load_grant
+from control_plane.internal.feed import WorkerFeed
+from control_plane.internal.guards import worker_only
+from control_plane.wiring import Resources
+from shared.security.grants import Grant
+from shared.snapshots import ChangePage, OrchestratorSnapshot
+
+DEFAULT_CHANGES = 500
+MAX_CHANGES = 2000
+
+Since = Annotated[int, QueryParameter(name="since", ge=0, le=2**62)]
+ChangeLimit = Annotated[int, QueryParameter(name="limit", ge=1, le=MAX_CHANGES)]
+OrgId = Annotated[UUID | None, QueryParameter(name="org_id")]
+
+
+@get("/snapshots/{instance_id:uuid}")
+async def snapshot(instance_id: FromPath[UUID], feed: NamedDependency[WorkerFeed]) -> OrchestratorSnapshot:
+    """Everything needed to build one instance, secrets sealed."""
+    return await feed.snapshot(instance_id)
+
+
+@get("/changes")
+async def changes(
+    feed: NamedDependency[WorkerFeed], since: Since = 0, limit: ChangeLimit = DEFAULT_CHANGES
+) -> ChangePage:
+    """The instances changed after `since`, in the order of their revisions, which is the order of the commits."""
+    return await feed.changes(since, limit)
+
+
+@get("/grants/{user_id:uuid}")
+async def grant(user_id: FromPath[UUID], resources: NamedDependency[Resources], org_id: OrgId = None) -> Grant:
+    """What a user may do, from the truth; workers cache it by generation."""
+    return await load_grant(resources.autocommit, user_id, org_id)
+
+
+router = Router(
+    "/internal",
+    route_handlers=[snapshot, changes, grant],
+    guards=[worker_only],
+    include_in_schema=False,
+)

@@ -1,0 +1,66 @@
+"""Queries for the LLM configs of one organization."""
+
+from collections.abc import Collection, Sequence
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from control_plane.llm_configs.tables import LLMConfig
+from control_plane.orchestrators.tables import Orchestrator, OrchestratorLLMConfig
+from shared.errors import NotFound
+
+
+class LLMConfigRepository:
+    """Living configs only."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def get(self, org_id: UUID, config_id: UUID, *, for_update: bool = False) -> LLMConfig:
+        """Raises NotFound. The lock keeps orchestrators from adopting the config until the transaction ends."""
+        query = select(LLMConfig).where(
+            LLMConfig.org_id == org_id, LLMConfig.id == config_id, LLMConfig.is_deleted.is_(False)
+        )
+        if for_update:
+            # The full lock: the weaker one of an ordinary update lets the key-share locks of `find_shared` through.
+            query = query.with_for_update()
+        config = (await self._session.execute(query)).scalar_one_or_none()
+        if config is None:
+            raise NotFound
+        return config
+
+    async def find_shared(self, org_id: UUID, config_ids: Collection[UUID]) -> Sequence[LLMConfig]:
+        """Those of the given configs that exist, held against deletion until the transaction ends."""
+        query = (
+            select(LLMConfig)
+            .where(LLMConfig.org_id == org_id, LLMConfig.id.in_(config_ids), LLMConfig.is_deleted.is_(False))
+            .order_by(LLMConfig.id)
+            .with_for_update(read=True, key_share=True)
+        )
+        return (await self._session.execute(query)).scalars().all()
+
+    async def page(self, org_id: UUID, *, after: UUID | None, limit: int) -> Sequence[LLMConfig]:
+        query = (
+            select(LLMConfig)
+            .where(LLMConfig.org_id == org_id, LLMConfig.is_deleted.is_(False))
+            .order_by(LLMConfig.id)
+            .limit(limit + 1)
+        )
+        if after is not None:
+            query = query.where(LLMConfig.id > after)
+        return (await self._session.execute(query)).scalars().all()
+
+    async def used_by(self, config_id: UUID) -> Sequence[str]:
+        """The names of the orchestrators that refer to a config, deactivated ones included: they may come back."""
+        query = (
+            select(Orchestrator.name)
+            .join(OrchestratorLLMConfig, OrchestratorLLMConfig.instance_id == Orchestrator.id)
+            .where(OrchestratorLLMConfig.llm_config_id == config_id, Orchestrator.is_deleted.is_(False))
+            .order_by(Orchestrator.name)
+        )
+        return (await self._session.execute(query)).scalars().all()
+
+    async def add(self, config: LLMConfig) -> None:
+        self._session.add(config)
+        await self._session.flush()

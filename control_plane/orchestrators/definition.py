@@ -1,0 +1,99 @@
+"""Everything one instance is built from, and what follows from it: its `config_hash` and its snapshot."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from control_plane.llm_configs.tables import LLMConfig
+from control_plane.orchestrators.tables import Orchestrator
+from control_plane.plugins.catalogue import CatalogueEntry
+from control_plane.plugins.settings import effective
+from shared.config_hash import config_hash
+from shared.frameworks import Framework, Mode, Provider
+from shared.snapshots import InstanceStatus, LLMConfigSnapshot, OrchestratorSnapshot, PluginSnapshot, Tier
+
+
+class Definition(msgspec.Struct, frozen=True):
+    """An instance's row with the rows it refers to, plugins in the instance's order."""
+
+    row: Orchestrator
+    plugins: Sequence[CatalogueEntry]
+    llm_configs: Sequence[LLMConfig]
+
+    def config_hash(self) -> str:
+        """The identity of the effective configuration.
+
+        A sealed setting counts by its sealed text and an llm_config by its revision: no secret is opened for this, and
+        a secret saved anew is a change.
+        """
+        return config_hash(
+            {
+                "framework_type": self.row.framework_type,
+                "mode": self.row.mode,
+                "config": self.row.config,
+                "whoami": self.row.whoami,
+                "plugins": [
+                    {
+                        "source": plugin.source,
+                        "pid": plugin.pid,
+                        "version": plugin.version,
+                        "digest": plugin.digest,
+                        "settings": self.settings_of(plugin),
+                    }
+                    for plugin in self.plugins
+                ],
+                "llm_configs": {str(config.id): config.revision for config in self.llm_configs},
+            }
+        )
+
+    def settings_of(self, plugin: CatalogueEntry) -> dict[str, Any]:
+        """The author's defaults under the instance's own values, sealed ones sealed."""
+        return effective(plugin, self.row.plugin_settings.get(plugin.key, {}))
+
+    def snapshot(self) -> OrchestratorSnapshot:
+        row = self.row
+        return OrchestratorSnapshot(
+            instance_id=row.id,
+            org_id=row.org_id,
+            name=row.name,
+            framework_type=Framework(row.framework_type),
+            mode=Mode(row.mode),
+            status=msgspec.convert(row.status, InstanceStatus),
+            tier=msgspec.convert(row.tier, Tier),
+            is_unloaded=row.is_unloaded,
+            revision=row.revision,
+            config_hash=row.config_hash,
+            whoami=row.whoami,
+            config=row.config,
+            plugins=tuple(self._plugin_snapshot(plugin) for plugin in self.plugins),
+            # A disabled credential is left out, so that nothing is built with it any more.
+            llm_configs={str(c.id): _llm_config_snapshot(c) for c in self.llm_configs if c.is_enabled},
+        )
+
+    def _plugin_snapshot(self, plugin: CatalogueEntry) -> PluginSnapshot:
+        return PluginSnapshot(
+            plugin_id=plugin.id,
+            source=plugin.source,
+            org_id=plugin.org_id,
+            pid=plugin.pid,
+            version=plugin.version,
+            digest=plugin.digest,
+            package_key=plugin.package_key,
+            manifest=plugin.manifest,
+            settings=self.settings_of(plugin),
+            trusted=plugin.trusted,
+        )
+
+
+def _llm_config_snapshot(config: LLMConfig) -> LLMConfigSnapshot:
+    return LLMConfigSnapshot(
+        id=config.id,
+        provider=Provider(config.provider),
+        model_name=config.model_name,
+        base_url=config.base_url,
+        additional_config=config.additional_config,
+        sealed_api_key=config.sealed_api_key,
+        key_fingerprint=config.key_fingerprint,
+        revision=config.revision,
+    )

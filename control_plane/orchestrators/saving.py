@@ -1,0 +1,79 @@
+"""How a changed instance becomes visible: a new hash, a new revision and an event, all in the change's transaction."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from control_plane.database.revisions import next_revision
+from control_plane.events.outbox import record
+from control_plane.orchestrators.definition import Definition
+from control_plane.orchestrators.repository import OrchestratorRepository
+from control_plane.orchestrators.tables import Orchestrator
+from shared.clock import Clock
+from shared.events import OrchestratorLoad, OrchestratorReload, OrchestratorUnload
+from shared.ids import new_id
+from shared.snapshots import PluginSource
+
+Fact = type[OrchestratorLoad | OrchestratorReload | OrchestratorUnload]
+
+
+class DefinitionSaver:
+    """The last step of every change, and the whole of those that come from elsewhere."""
+
+    def __init__(self, *, session: AsyncSession, orchestrators: OrchestratorRepository, clock: Clock) -> None:
+        self._session = session
+        self._orchestrators = orchestrators
+        self._clock = clock
+
+    async def save(self, definition: Definition, fact: Fact) -> UUID:
+        """The id of the operation that workers are told of. Raises AlreadyExists."""
+        definition.row.config_hash = definition.config_hash()
+        return await self.bump(definition.row, fact)
+
+    async def bump(self, row: Orchestrator, fact: Fact) -> UUID:
+        """The same for a change that what is built does not depend on: status, tier, intent. Raises AlreadyExists."""
+        # The lock would otherwise begin with a flush of what is not complete yet.
+        with self._session.no_autoflush:
+            row.revision = await next_revision(self._session)
+        await self._orchestrators.flush()
+        operation_id = new_id()
+        about: dict[str, Any] = {
+            "event_id": new_id(),
+            "revision": row.revision,
+            "occurred_at": self._clock.now(),
+            "org_id": row.org_id,
+            "instance_id": row.id,
+            "operation_id": operation_id,
+        }
+        if fact is OrchestratorLoad:
+            about["tier"] = row.tier
+        await record(self._session, fact(**about))
+        return operation_id
+
+    async def rebuild_users_of_llm_config(self, config_id: UUID) -> None:
+        """An llm_config changed in this transaction: every instance that uses it gets a new hash and revision.
+
+        Whoever calls this holds `lock_definitions` of the organization.
+        """
+        await self._rebuild(await self._orchestrators.users_of_llm_config(config_id))
+
+    async def rebuild_users_of_plugin(self, source: PluginSource, plugin_id: UUID) -> None:
+        """The same for a row of the plugin catalogue."""
+        await self._rebuild(await self._orchestrators.users_of_plugin(source, plugin_id))
+
+    async def retire_instances_of(self, org_id: UUID) -> None:
+        """Soft-delete every instance of an organization that is being deleted, so that workers drop them.
+
+        Whoever calls this holds `lock_definitions` of the organization.
+        """
+        for row in await self._orchestrators.not_deleted(org_id):
+            row.is_deleted, row.status = True, "inactive"
+            await self.bump(row, OrchestratorUnload)
+
+    async def _rebuild(self, rows: Sequence[Orchestrator]) -> None:
+        definitions = [await self._orchestrators.definition(row) for row in rows]
+        # Each gets a revision of its own, or a page of the change feed could end between two equal ones.
+        for definition in definitions:
+            await self.save(definition, OrchestratorReload)

@@ -1,0 +1,76 @@
+"""Queries for organizations."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, ScalarSelect, func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from control_plane.llm_configs.tables import LLMConfig
+from control_plane.members.tables import Membership
+from control_plane.orchestrators.tables import Orchestrator
+from control_plane.organizations.tables import Organization
+from control_plane.organizations.tiers import Counts
+from control_plane.plugins.tables import OrgPlugin
+from shared.errors import NotFound
+
+
+class OrganizationRepository:
+    """Living organizations only."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def get(self, org_id: UUID, *, for_update: bool = False) -> Organization:
+        """Raises NotFound."""
+        query = select(Organization).where(Organization.id == org_id, Organization.is_deleted.is_(False))
+        if for_update:
+            query = query.with_for_update(key_share=True)
+        organization = (await self._session.execute(query)).scalar_one_or_none()
+        if organization is None:
+            raise NotFound
+        return organization
+
+    async def page(self, *, after: UUID | None, limit: int) -> Sequence[Organization]:
+        """Up to `limit + 1` organizations in the order they were made."""
+        query = (
+            select(Organization).where(Organization.is_deleted.is_(False)).order_by(Organization.id).limit(limit + 1)
+        )
+        if after is not None:
+            query = query.where(Organization.id > after)
+        return (await self._session.execute(query)).scalars().all()
+
+    async def page_of_member(
+        self, user_id: UUID, *, after: UUID | None, limit: int
+    ) -> Sequence[tuple[Organization, bool]]:
+        """The organizations a user belongs to, each with whether as an admin."""
+        query = (
+            select(Organization, Membership.is_admin)
+            .join(Membership, Membership.org_id == Organization.id)
+            .where(Membership.user_id == user_id, Organization.is_deleted.is_(False))
+            .order_by(Organization.id)
+            .limit(limit + 1)
+        )
+        if after is not None:
+            query = query.where(Organization.id > after)
+        return (await self._session.execute(query)).all()
+
+    async def counts(self, org_id: UUID) -> Counts:
+        """What the organization has, in one query."""
+        query = select(
+            _count(Orchestrator, org_id, Orchestrator.is_deleted.is_(False), Orchestrator.status != "inactive"),
+            _count(Membership, org_id),
+            _count(LLMConfig, org_id, LLMConfig.is_deleted.is_(False)),
+            _count(OrgPlugin, org_id),
+        )
+        return Counts(*(await self._session.execute(query)).one())
+
+    async def add(self, organization: Organization) -> None:
+        self._session.add(organization)
+        await self._session.flush()
+
+
+def _count(
+    table: type[Orchestrator | Membership | LLMConfig | OrgPlugin], org_id: UUID, *conditions: ColumnElement[bool]
+) -> ScalarSelect[int]:
+    return select(func.count()).select_from(table).where(table.org_id == org_id, *conditions).scalar_subquery()

@@ -1,0 +1,89 @@
+from datetime import datetime
+from typing import Annotated, Literal, Self
+from uuid import UUID
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from control_plane.fields import Email, LongText, Name, ShortText, WebUrl
+from control_plane.organizations.tables import Organization
+from shared.security.permissions import Role
+
+TierName = Literal["free", "plus", "pro", "premium", "business", "enterprise"]
+OrganizationStatus = Literal["active", "suspended"]
+Domain = Annotated[str, Meta(max_length=253, pattern=r"^[a-z0-9-]+(\.[a-z0-9-]+)+$")]
+Country = Annotated[str, Meta(pattern=r"^[A-Z]{2}$", description="ISO 3166-1 alpha-2")]
+TimeZone = Annotated[str, Meta(min_length=1, max_length=64, description="a name of the IANA time zone database")]
+
+
+class OrganizationBody(msgspec.Struct, forbid_unknown_fields=True):
+    name: Name
+    domain: Domain | None = None
+    tier: TierName = "free"
+    display_name: ShortText | None = None
+    description: LongText | None = None
+    contact_email: Email | None = None
+    website: WebUrl | None = None
+    logo_url: WebUrl | None = None
+    country: Country | None = None
+    timezone: TimeZone | None = None
+
+
+class ProfilePatch(msgspec.Struct, forbid_unknown_fields=True):
+    """What an organization says of itself; null removes a value."""
+
+    display_name: ShortText | UnsetType | None = UNSET
+    description: LongText | UnsetType | None = UNSET
+    contact_email: Email | UnsetType | None = UNSET
+    website: WebUrl | UnsetType | None = UNSET
+    logo_url: WebUrl | UnsetType | None = UNSET
+    country: Country | UnsetType | None = UNSET
+    timezone: TimeZone | UnsetType | None = UNSET
+
+
+class OrganizationPatch(ProfilePatch, forbid_unknown_fields=True):
+    """What the platform says of an organization as well. A suspended one can do nothing until it is active again."""
+
+    name: Name | UnsetType = UNSET
+    domain: Domain | UnsetType | None = UNSET
+    tier: TierName | UnsetType = UNSET
+    status: OrganizationStatus | UnsetType = UNSET
+
+
+class OrganizationView(msgspec.Struct):
+    """`role` is the caller's own, where the answer is about the caller."""
+
+    org_id: UUID
+    name: str
+    status: OrganizationStatus
+    created_at: datetime
+    display_name: str | None
+    domain: str | None
+    tier: TierName
+    description: str | None
+    contact_email: str | None
+    website: str | None
+    logo_url: str | None
+    country: str | None
+    timezone: str | None
+    role: Role | UnsetType = UNSET
+
+    @classmethod
+    def of(cls, organization: Organization, role: Role | UnsetType = UNSET) -> Self:
+        fields = {name: getattr(organization, name) for name in cls.__struct_fields__ if name not in ("org_id", "role")}
+        return cls(org_id=organization.id, role=role, **fields)
+
+
+class UsageView(msgspec.Struct):
+    """How many there are and how many the tier allows; null is unlimited."""
+
+    used: int
+    limit: int | None
+
+
+class QuotaView(msgspec.Struct):
+    tier: TierName
+    orchestrators: UsageView
+    members: UsageView
+    llm_configs: UsageView
+    plugins: UsageView

@@ -1,0 +1,104 @@
+"""Tenants: their profile, their status and their end."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
+from uuid import UUID
+from zoneinfo import available_timezones
+
+import msgspec
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from control_plane.auth.grants import AccessChanges
+from control_plane.database.locks import lock_definitions
+from control_plane.database.patches import apply_patch
+from control_plane.database.revisions import next_revision, require_match
+from control_plane.database.violations import taken, violations
+from control_plane.organizations.repository import OrganizationRepository
+from control_plane.organizations.schemas import OrganizationBody, OrganizationPatch, ProfilePatch, QuotaView
+from control_plane.organizations.tables import Organization
+from control_plane.organizations.tiers import quota_of
+from shared.errors import FieldError, InvalidRequest
+from shared.ids import new_id
+from shared.security.permissions import Role
+
+RetireInstances = Callable[[UUID], Awaitable[None]]
+"""Takes every orchestrator of an organization away from the workers."""
+
+
+class OrganizationService:
+    def __init__(
+        self,
+        *,
+        session: AsyncSession,
+        organizations: OrganizationRepository,
+        access: AccessChanges,
+        retire_instances: RetireInstances,
+    ) -> None:
+        self._session = session
+        self._organizations = organizations
+        self._access = access
+        self._retire_instances = retire_instances
+
+    async def create(self, body: OrganizationBody) -> Organization:
+        """Raises AlreadyExists for a domain that is taken."""
+        _check_time_zone(body.timezone)
+        organization = Organization(id=new_id(), status="active", **msgspec.structs.asdict(body))
+        with _unique():
+            await self._organizations.add(organization)
+        return organization
+
+    async def get(self, org_id: UUID) -> Organization:
+        """Raises NotFound."""
+        return await self._organizations.get(org_id)
+
+    async def quota(self, org_id: UUID) -> QuotaView:
+        """Raises NotFound."""
+        return quota_of(await self._organizations.get(org_id), await self._organizations.counts(org_id))
+
+    async def page(self, *, after: UUID | None, limit: int) -> Sequence[Organization]:
+        return await self._organizations.page(after=after, limit=limit)
+
+    async def page_of_member(
+        self, user_id: UUID, *, after: UUID | None, limit: int
+    ) -> Sequence[tuple[Organization, Role]]:
+        """The organizations a user belongs to, each with the user's role in it."""
+        rows = await self._organizations.page_of_member(user_id, after=after, limit=limit)
+        return [(organization, "org_admin" if is_admin else "user") for organization, is_admin in rows]
+
+    async def change(self, org_id: UUID, patch: ProfilePatch, *, if_match: str | None) -> Organization:
+        """Raises NotFound, StaleRevision, AlreadyExists, InvalidRequest."""
+        organization = await self._organizations.get(org_id, for_update=True)
+        require_match(if_match, organization.revision)
+        _check_time_zone(patch.timezone)
+        if isinstance(patch, OrganizationPatch) and patch.status not in (msgspec.UNSET, organization.status):
+            self._access.of_organization(org_id)
+        apply_patch(organization, patch)
+        return await self._revise(organization)
+
+    async def delete(self, org_id: UUID, *, if_match: str | None) -> None:
+        """From now on nobody can reach anything of it and workers drop its instances; its rows stay to account for it.
+
+        Raises NotFound, StaleRevision.
+        """
+        await lock_definitions(self._session, org_id)
+        organization = await self._organizations.get(org_id, for_update=True)
+        require_match(if_match, organization.revision)
+        organization.is_deleted = True
+        self._access.of_organization(org_id)
+        await self._revise(organization)
+        await self._retire_instances(org_id)
+
+    async def _revise(self, organization: Organization) -> Organization:
+        with _unique(), self._session.no_autoflush:
+            organization.revision = await next_revision(self._session)
+            await self._session.flush()
+        return organization
+
+
+def _check_time_zone(name: object) -> None:
+    if isinstance(name, str) and name not in available_timezones():
+        raise InvalidRequest(errors=(FieldError("timezone", "unknown", "not a name of the IANA time zone database"),))
+
+
+def _unique() -> AbstractContextManager[None]:
+    return violations({"uq_organizations_domain_living": taken("domain", "this domain")})

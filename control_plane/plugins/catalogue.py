@@ -1,0 +1,70 @@
+"""A catalogue row as the rest of the control plane knows it, whichever of the two tables it is in."""
+
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from packaging.version import InvalidVersion, Version
+
+from control_plane.plugins.tables import OrgPlugin, SystemPlugin
+from shared.snapshots import PluginManifest, PluginSource
+
+CatalogueRow = SystemPlugin | OrgPlugin
+
+
+class CatalogueEntry(msgspec.Struct, frozen=True):
+    """One version of one plugin, as an instance may use it. `org_id` is None for a system plugin.
+
+    `default_settings` holds the author's defaults, sensitive ones sealed.
+    """
+
+    id: UUID
+    source: PluginSource
+    org_id: UUID | None
+    pid: str
+    version: str
+    digest: str
+    package_key: str
+    manifest: PluginManifest
+    default_settings: dict[str, Any]
+    enabled: bool
+    is_latest: bool
+    trusted: bool
+
+    @property
+    def key(self) -> str:
+        """`<source>:<pid>@<version>`: where an instance's `plugin_settings` for it are kept."""
+        return f"{self.source}:{self.pid}@{self.version}"
+
+
+def entry_of(row: CatalogueRow) -> CatalogueEntry:
+    return CatalogueEntry(
+        id=row.id,
+        source=source_of(row),
+        org_id=row.org_id if isinstance(row, OrgPlugin) else None,
+        pid=row.pid,
+        version=row.version,
+        digest=row.digest,
+        package_key=row.package_key,
+        manifest=manifest_of(row),
+        default_settings=row.default_settings,
+        enabled=row.enabled,
+        is_latest=row.is_latest,
+        trusted=isinstance(row, SystemPlugin) and row.trusted,
+    )
+
+
+def source_of(row: CatalogueRow) -> PluginSource:
+    return "org" if isinstance(row, OrgPlugin) else "system"
+
+
+def manifest_of(row: CatalogueRow) -> PluginManifest:
+    return msgspec.convert(row.manifest, PluginManifest)
+
+
+def version_order(version: str) -> tuple[int, Version]:
+    """Sorts by PEP 440; anything else comes first. What is stored was checked, so that is for refs of callers."""
+    try:
+        return 1, Version(version)
+    except InvalidVersion:
+        return 0, Version("0")

@@ -1,0 +1,167 @@
+"""Inspecting a package in a process of its own: this one never imports plugin code."""
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from control_plane.plugins.inspector import Task
+from control_plane.plugins.report import Line, Report, Stage
+from shared.errors import FieldError
+from shared.logging import get_logger
+from shared.packages.archive import PackageFiles
+from shared.security.confinement import Limits
+
+log = get_logger(__name__)
+
+MAX_REPORT_BYTES = 2 * 1024 * 1024
+MAX_OUTPUT_BYTES = 64 * 1024
+WALL_SECONDS = 20.0
+CONCURRENT_INSPECTIONS = 2
+
+_CHUNK_BYTES = 64 * 1024
+_KILLED_SECONDS = 5.0
+_PROGRAM = "from control_plane.plugins.inspector import main; main()"
+_lines: msgspec.json.Decoder[Line] = msgspec.json.Decoder(Line)
+
+
+class Inspector:
+    """Runs a bounded number of inspections at a time; the others wait.
+
+    With `needs_walls` a package is refused unrun where the kernel cannot keep it from files and network.
+    """
+
+    def __init__(
+        self,
+        *,
+        limits: Limits | None = None,
+        wall_seconds: float = WALL_SECONDS,
+        concurrent: int = CONCURRENT_INSPECTIONS,
+        needs_walls: bool = False,
+    ) -> None:
+        self._needs_walls = needs_walls
+        self._limits = limits or Limits()
+        self._wall_seconds = wall_seconds
+        self._slots = asyncio.Semaphore(concurrent)
+
+    async def inspect(self, package: PackageFiles, digest: str) -> Report:
+        """What the package says about itself, or the findings for which it is refused. Never raises for what it does.
+
+        Cancelling ends the process.
+        """
+        async with self._slots:
+            home = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="cadence-inspect-"))
+            try:
+                return await self._inspect(package, digest, home)
+            finally:
+                await asyncio.shield(asyncio.to_thread(shutil.rmtree, home, ignore_errors=True))
+
+    async def _inspect(self, package: PackageFiles, digest: str, home: Path) -> Report:
+        code, workspace = home / "package", home / "work"
+        await asyncio.to_thread(_unpack, package, code, workspace)
+        task = Task(code, package.folder, digest, workspace, self._limits, self._needs_walls)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-I",
+            "-X",
+            "utf8",
+            "-c",
+            _PROGRAM,
+            msgspec.json.encode(task, enc_hook=str).decode(),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={"HOME": str(workspace), "TMPDIR": str(workspace)},
+            cwd=workspace,
+            start_new_session=True,
+        )
+        assert process.stdout is not None  # noqa: S101 - asked for above
+        assert process.stderr is not None  # noqa: S101
+        told, printed = _Capped(MAX_REPORT_BYTES), _Capped(MAX_OUTPUT_BYTES)
+        # Both pipes are read to their end, what is too much included: a full pipe nobody reads would hold up its end.
+        readers = asyncio.gather(told.read(process.stdout, process.pid), printed.read(process.stderr, process.pid))
+        trouble = ""
+        try:
+            await asyncio.wait_for(asyncio.shield(readers), self._wall_seconds)
+        except TimeoutError:
+            trouble = f"did not finish within {self._wall_seconds:g} seconds"
+        finally:
+            _kill_group(process.pid)
+            await asyncio.shield(_ended(readers, process))
+        if told.is_over or printed.is_over:
+            trouble = f"printed more than {MAX_OUTPUT_BYTES // 1024} KiB"
+        stage, report = _parse(bytes(told.content))
+        if report is not None and not trouble:
+            return report
+        trouble = trouble or self._how_it_ended(process.returncode or 0, bytes(printed.content))
+        log.info("plugin_inspection_cut_short", stage=stage, trouble=trouble)
+        return Report(findings=(FieldError("file", "inspection", f"{stage} {trouble}"),))
+
+    def _how_it_ended(self, code: int, printed: bytes) -> str:
+        if code == -signal.SIGXCPU:
+            return f"used more than {self._limits.cpu_seconds} seconds of CPU time"
+        last = printed.decode(errors="replace").strip().splitlines()[-1:]
+        said = f"; it last printed {last[0][:200]!r}" if last else ""
+        how = f"exit code {code}" if code >= 0 else f"signal {-code}"
+        return f"ended the process ({how}), which a plugin must not do{said}"
+
+
+def _unpack(package: PackageFiles, code: Path, workspace: Path) -> None:
+    code.mkdir()
+    workspace.mkdir()
+    package.write_to(code)
+
+
+class _Capped:
+    """The first `limit` bytes of a pipe. More than that ends the process that writes it."""
+
+    def __init__(self, limit: int) -> None:
+        self.content = bytearray()
+        self.is_over = False
+        self._limit = limit
+
+    async def read(self, stream: asyncio.StreamReader, pid: int) -> None:
+        while chunk := await stream.read(_CHUNK_BYTES):
+            if self.is_over:
+                continue
+            self.content += chunk[: self._limit - len(self.content) + 1]
+            if len(self.content) > self._limit:
+                self.is_over = True
+                _kill_group(pid)
+
+
+async def _ended(readers: "asyncio.Future[tuple[None, None]]", process: asyncio.subprocess.Process) -> None:
+    """Wait for a process that was killed. Where children could outlive it, one may hold its pipes: then it is left."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_KILLED_SECONDS):
+            await readers
+            await process.wait()
+
+
+def _kill_group(pid: int) -> None:
+    # Nothing is left of it in the usual case; a process that could fork has left its children in the group.
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def _parse(told: bytes) -> tuple[str, Report | None]:
+    """The last stage that was reached and the report, if it came to one. The plugin may have written anything."""
+    stage, report = "starting the inspection", None
+    for line in told.splitlines():
+        try:
+            match _lines.decode(line):
+                case Stage(doing, missing):
+                    stage = doing[:100]
+                    if missing:
+                        log.warning("plugin_inspection_not_fully_confined", missing=missing[:10])
+                case Report() as found:
+                    report = found
+        except msgspec.MsgspecError:
+            return stage, None
+    return stage, report

@@ -1,0 +1,103 @@
+from datetime import datetime
+from typing import Annotated, Any, Self
+from uuid import UUID
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from control_plane.plugins.catalogue import CatalogueRow, entry_of
+from control_plane.plugins.settings import MASK, masked
+from shared.snapshots import PluginSource, ToolDescription
+
+Tag = Annotated[str, Meta(min_length=1, max_length=50, pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$")]
+
+
+class PluginPatch(msgspec.Struct, forbid_unknown_fields=True):
+    """A disabled plugin cannot be chosen any more; instances that use it keep it. null takes the tag away."""
+
+    enabled: bool | UnsetType = UNSET
+    tag: Tag | UnsetType | None = UNSET
+
+
+class SystemPluginPatch(PluginPatch, forbid_unknown_fields=True):
+    """`trusted` lets the plugin run inside worker processes instead of one of its own."""
+
+    trusted: bool | UnsetType = UNSET
+
+
+class PluginView(msgspec.Struct):
+    """One version of a plugin. Sensitive defaults are shown as `"***"`."""
+
+    id: UUID
+    pid: str
+    version: str
+    name: str
+    description: str
+    tag: str | None
+    source: PluginSource
+    is_latest: bool
+    enabled: bool
+    trusted: bool
+    capabilities: tuple[str, ...]
+    is_specialized: bool
+    is_scoped: bool
+    stateless: bool
+    dependencies: tuple[str, ...]
+    tools: tuple[ToolDescription, ...]
+    default_settings: dict[str, Any]
+    settings_schema: tuple[dict[str, Any], ...]
+    logo_url: str | None
+    digest: str
+    size_bytes: int
+    created_at: datetime
+    created_by: UUID | None
+
+    @classmethod
+    def of(cls, row: CatalogueRow) -> Self:
+        entry = entry_of(row)
+        manifest = entry.manifest
+        return cls(
+            id=row.id,
+            pid=row.pid,
+            version=row.version,
+            name=row.name,
+            description=row.description,
+            tag=row.tag,
+            source=entry.source,
+            is_latest=row.is_latest,
+            enabled=row.enabled,
+            trusted=entry.trusted,
+            capabilities=manifest.capabilities,
+            is_specialized=manifest.is_specialized,
+            is_scoped=manifest.is_scoped,
+            stateless=manifest.stateless,
+            dependencies=manifest.requires,
+            tools=manifest.tools,
+            default_settings=masked(row.default_settings),
+            settings_schema=_shown_schema(row),
+            logo_url=row.logo_url,
+            digest=row.digest,
+            size_bytes=row.size_bytes,
+            created_at=row.created_at,
+            created_by=row.created_by,
+        )
+
+
+class SettingsSchemaView(msgspec.Struct):
+    """The settings of one version; `key` is where an instance's `plugin_settings` has their values."""
+
+    plugin_id: UUID
+    key: str
+    settings: tuple[dict[str, Any], ...]
+
+    @classmethod
+    def of(cls, row: CatalogueRow) -> Self:
+        return cls(row.id, entry_of(row).key, _shown_schema(row))
+
+
+def _shown_schema(row: CatalogueRow) -> tuple[dict[str, Any], ...]:
+    """Entries with their default; that a sensitive one has a default is shown, the default is not."""
+    return tuple(
+        {**setting, "default": MASK} if setting.get("sensitive") and setting["key"] in row.default_settings else setting
+        for setting in entry_of(row).manifest.settings_schema
+    )

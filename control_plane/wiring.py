@@ -1,0 +1,297 @@
+"""What the process holds, and how each request's services are put together from it.
+
+A feature adds a provider function here and its name to `DEPENDENCIES`; handlers then ask for that name.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from litestar.datastructures import State
+from litestar.di import NamedDependency, Provide
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from control_plane.auth.grants import AccessChanges, load_grant
+from control_plane.auth.passwords import Passwords
+from control_plane.auth.service import AuthService
+from control_plane.auth.throttle import LoginThrottle
+from control_plane.database.engine import create_engine, session_factory
+from control_plane.events.publisher import publisher_for
+from control_plane.gateway.directory import WorkerDirectory
+from control_plane.gateway.gateway import Gateway
+from control_plane.health.service import Health, broker_check, postgres_check, redis_check
+from control_plane.internal.feed import WorkerFeed
+from control_plane.llm_configs.probe import ModelProbe, ProbeRequest
+from control_plane.llm_configs.repository import LLMConfigRepository
+from control_plane.llm_configs.service import LLMConfigService
+from control_plane.members.repository import MemberRepository
+from control_plane.members.service import MemberService
+from control_plane.orchestrators.lifecycle import LifecycleService
+from control_plane.orchestrators.plugins import InstancePlugins
+from control_plane.orchestrators.readiness import Readiness
+from control_plane.orchestrators.reading import OrchestratorReader
+from control_plane.orchestrators.repository import OrchestratorRepository
+from control_plane.orchestrators.saving import DefinitionSaver
+from control_plane.orchestrators.service import OrchestratorService
+from control_plane.organizations.repository import OrganizationRepository
+from control_plane.organizations.service import OrganizationService
+from control_plane.plugins.catalogue import CatalogueRow
+from control_plane.plugins.inspection import Inspector
+from control_plane.plugins.repository import PluginRepository
+from control_plane.plugins.service import PluginService
+from control_plane.plugins.settings import PluginSettings
+from control_plane.plugins.uploads import UploadService
+from control_plane.provider_models.repository import ProviderModelRepository
+from control_plane.provider_models.service import ProviderModelService
+from control_plane.users.repository import UserRepository
+from control_plane.users.service import UserService
+from control_plane.workers.client import WorkerClient
+from control_plane.workers.service import FleetService
+from shared.clock import SystemClock
+from shared.errors import StoreUnavailable
+from shared.logging import get_logger
+from shared.packages.opening import open_store
+from shared.security.grants import GrantCache, GrantInvalidator
+from shared.security.sessions import SessionStore
+from shared.security.tokens import TokenSigner
+from shared.settings import ControlPlaneSettings
+from shared.workers import WorkerRegistry
+
+log = get_logger(__name__)
+
+REDIS_CONNECTIONS = 64
+REDIS_SECONDS = 3.0
+
+
+class Resources:
+    """Everything that lives as long as the process. Nothing connects before it is used."""
+
+    def __init__(self, settings: ControlPlaneSettings) -> None:
+        self.settings = settings
+        self.clock = SystemClock()
+        self.engine = create_engine(settings.postgres_url)
+        # Single reads that need no transaction: no BEGIN and no COMMIT around them.
+        self.autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        self.database = session_factory(self.engine)
+        self.redis = create_redis(settings.redis_url)
+        self.keyring = settings.security.keyring
+        self.tokens = TokenSigner(settings.security.secret_key, settings.security.jwt_algorithm)
+        self.sessions = SessionStore(self.redis, self.clock)
+        self.grants = GrantCache(self.redis, partial(load_grant, self.autocommit))
+        self.invalidator = GrantInvalidator(self.redis)
+        self.passwords = Passwords()
+        self.throttle = LoginThrottle(self.redis)
+        self.registry = WorkerRegistry(self.redis, self.clock)
+        self.gateway = Gateway(WorkerDirectory(self.registry, self.clock), settings.trusted_proxies)
+        self.worker_client = WorkerClient(self.gateway, settings.security.worker_token)
+        self.model_probe = ModelProbe(allow_private=settings.allow_private_model_hosts)
+        self.packages = open_store(settings.packages)
+        self.inspector = Inspector(needs_walls=settings.process.is_production)
+        self._health_publisher = publisher_for(settings.broker_url)
+        self.health = Health(
+            needed={"postgres": postgres_check(self.autocommit), "redis": redis_check(self.redis)},
+            # Without the broker changes reach the workers later: the outbox keeps them, and workers ask for revisions.
+            useful={"broker": broker_check(self._health_publisher), "packages": self.packages.check},
+        )
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Close what was opened when the application stops."""
+        try:
+            async with self.gateway.running():
+                yield
+        finally:
+            await self.model_probe.close()
+            await self._health_publisher.stop()
+            await self.packages.close()
+            await self.redis.aclose()
+            await self.engine.dispose()
+
+
+def create_redis(url: str) -> Redis:
+    """A client that waits a bounded time for everything: a slot of the pool, the connection and an answer.
+
+    One immediate retry, on a fresh connection, hides a server restart from whoever comes next.
+    """
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=REDIS_CONNECTIONS,
+        timeout=REDIS_SECONDS,
+        socket_timeout=REDIS_SECONDS,
+        socket_connect_timeout=REDIS_SECONDS,
+        retry=Retry(NoBackoff(), 1),
+    )
+    return Redis.from_pool(pool)
+
+
+def provide_resources(state: State) -> Resources:
+    resources: Resources = state.resources
+    return resources
+
+
+def access_changes(session: AsyncSession, resources: Resources) -> AccessChanges:
+    return AccessChanges(session, resources.invalidator, resources.sessions)
+
+
+def provide_auth(session: NamedDependency[AsyncSession], resources: NamedDependency[Resources]) -> AuthService:
+    return AuthService(
+        session=session,
+        users=UserRepository(session),
+        passwords=resources.passwords,
+        throttle=resources.throttle,
+        sessions=resources.sessions,
+        tokens=resources.tokens,
+        token_minutes=resources.settings.security.access_token_minutes,
+    )
+
+
+def provide_members(session: NamedDependency[AsyncSession], resources: NamedDependency[Resources]) -> MemberService:
+    return MemberService(
+        session=session,
+        members=MemberRepository(session),
+        users=UserRepository(session),
+        access=access_changes(session, resources),
+    )
+
+
+def provide_users(session: NamedDependency[AsyncSession], resources: NamedDependency[Resources]) -> UserService:
+    return UserService(
+        session=session,
+        users=UserRepository(session),
+        members=provide_members(session, resources),
+        access=access_changes(session, resources),
+        passwords=resources.passwords,
+        throttle=resources.throttle,
+    )
+
+
+def provide_organizations(
+    session: NamedDependency[AsyncSession], resources: NamedDependency[Resources]
+) -> OrganizationService:
+    return OrganizationService(
+        session=session,
+        organizations=OrganizationRepository(session),
+        access=access_changes(session, resources),
+        retire_instances=definition_saver(session, resources).retire_instances_of,
+    )
+
+
+def definition_saver(session: AsyncSession, resources: Resources) -> DefinitionSaver:
+    return DefinitionSaver(session=session, orchestrators=OrchestratorRepository(session), clock=resources.clock)
+
+
+def provide_orchestrators(
+    session: NamedDependency[AsyncSession], resources: NamedDependency[Resources]
+) -> OrchestratorService:
+    orchestrators = OrchestratorRepository(session)
+    return OrchestratorService(
+        session=session,
+        orchestrators=orchestrators,
+        saver=definition_saver(session, resources),
+        plugins=InstancePlugins(
+            catalogue=PluginService(session=session, plugins=PluginRepository(session), clock=resources.clock),
+            settings=PluginSettings(resources.keyring),
+            orchestrators=orchestrators,
+        ),
+        llm_configs=provide_llm_configs(session, resources),
+    )
+
+
+def provide_plugins(session: NamedDependency[AsyncSession], resources: NamedDependency[Resources]) -> PluginService:
+    return PluginService(session=session, plugins=PluginRepository(session), clock=resources.clock)
+
+
+def provide_plugin_uploads(
+    session: NamedDependency[AsyncSession], resources: NamedDependency[Resources]
+) -> UploadService:
+    return UploadService(
+        session=session,
+        plugins=PluginRepository(session),
+        catalogue=provide_plugins(session, resources),
+        organizations=provide_organizations(session, resources),
+        settings=PluginSettings(resources.keyring),
+        store=resources.packages,
+        inspector=resources.inspector,
+    )
+
+
+async def purge_package(resources: Resources, deleted: CatalogueRow) -> None:
+    """Remove the package of a catalogue row whose deletion is committed. Bytes left behind harm nobody."""
+    try:
+        async with resources.database() as session:
+            await provide_plugin_uploads(session, resources).purge(deleted)
+    except (StoreUnavailable, OSError, SQLAlchemyError) as error:
+        log.warning("package_not_purged", package_key=deleted.package_key, reason=type(error).__name__)
+
+
+def provide_orchestrator_lifecycle(
+    session: NamedDependency[AsyncSession], resources: NamedDependency[Resources]
+) -> LifecycleService:
+    return LifecycleService(orchestrators=OrchestratorRepository(session), saver=definition_saver(session, resources))
+
+
+def provide_orchestrator_reader(resources: NamedDependency[Resources]) -> OrchestratorReader:
+    return OrchestratorReader(resources.autocommit)
+
+
+def provide_readiness(resources: NamedDependency[Resources]) -> Readiness:
+    return Readiness(resources.registry)
+
+
+def provide_feed(resources: NamedDependency[Resources]) -> WorkerFeed:
+    return WorkerFeed(resources.engine)
+
+
+def provide_fleet(resources: NamedDependency[Resources]) -> FleetService:
+    return FleetService(resources.registry)
+
+
+def provide_llm_configs(
+    session: NamedDependency[AsyncSession], resources: NamedDependency[Resources]
+) -> LLMConfigService:
+    return LLMConfigService(
+        session=session,
+        configs=LLMConfigRepository(session),
+        keyring=resources.keyring,
+        allow_private_hosts=resources.settings.allow_private_model_hosts,
+        rebuild_users=definition_saver(session, resources).rebuild_users_of_llm_config,
+    )
+
+
+async def read_probe_request(resources: Resources, org_id: UUID, config_id: UUID) -> ProbeRequest:
+    """What a test call of an LLM config needs, read in a transaction that is over before the call begins."""
+    async with resources.database() as session:
+        return await provide_llm_configs(session, resources).probe_request(org_id, config_id)
+
+
+def provide_provider_models(session: NamedDependency[AsyncSession]) -> ProviderModelService:
+    return ProviderModelService(session=session, models=ProviderModelRepository(session))
+
+
+def _sync(provider: Any) -> Provide:
+    return Provide(provider, sync_to_thread=False)
+
+
+DEPENDENCIES: dict[str, Provide] = {
+    "resources": _sync(provide_resources),
+    "auth": _sync(provide_auth),
+    "feed": _sync(provide_feed),
+    "fleet": _sync(provide_fleet),
+    "llm_configs": _sync(provide_llm_configs),
+    "members": _sync(provide_members),
+    "orchestrator_lifecycle": _sync(provide_orchestrator_lifecycle),
+    "orchestrator_reader": _sync(provide_orchestrator_reader),
+    "orchestrators": _sync(provide_orchestrators),
+    "organizations": _sync(provide_organizations),
+    "plugin_uploads": _sync(provide_plugin_uploads),
+    "plugins": _sync(provide_plugins),
+    "provider_models": _sync(provide_provider_models),
+    "readiness": _sync(provide_readiness),
+    "users": _sync(provide_users),
+}

@@ -1,0 +1,1 @@
+"""The fleet of runtime workers, as admins see it."""

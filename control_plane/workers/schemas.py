@@ -1,0 +1,54 @@
+from datetime import datetime
+from typing import Self
+from uuid import UUID
+
+import msgspec
+
+from shared.workers import InstanceState, LoadState, WorkerRecord
+
+
+class InstanceView(msgspec.Struct):
+    """What a worker last did with one instance."""
+
+    instance_id: UUID
+    org_id: UUID
+    state: LoadState
+    revision: int
+    config_hash: str
+    updated_at: datetime
+    reason: str | None
+
+
+class WorkerView(msgspec.Struct):
+    """One live worker process. `capacity` is how many runs it takes at once."""
+
+    worker_id: str
+    url: str
+    version: str
+    started_at: datetime
+    draining: bool
+    active_runs: int
+    capacity: int
+    rss_mb: float
+    hot: int
+    warm: int
+    cold: int
+    instances: list[InstanceView]
+
+    @classmethod
+    def of(cls, record: WorkerRecord, states: list[InstanceState]) -> Self:
+        fields = {name: getattr(record, name) for name in cls.__struct_fields__ if name != "instances"}
+        return cls(**fields, instances=[InstanceView(**msgspec.structs.asdict(state)) for state in states])
+
+
+class PoolStatsView(msgspec.Struct):
+    """Totals over the live workers; `estimated_memory_mb` is what their processes hold resident."""
+
+    cold_count: int
+    warm_count: int
+    hot_count: int
+    shared_models: int
+    shared_bundles: int
+    shared_templates: int
+    estimated_memory_mb: float
+    workers: list[WorkerView]
