@@ -100,7 +100,12 @@ class Orchestrator(Protocol):
 
 
 class Engine(Protocol):
-    """Builds orchestrators of one framework."""
+    """Builds orchestrators of one framework and mode."""
+
+    @property
+    def template_count(self) -> int:
+        """How many compiled graphs, or what the framework has of the kind, its instances share."""
+        ...
 
     async def build(self, snapshot: OrchestratorSnapshot, parts: EngineParts) -> Orchestrator:
         """Raises OrchestratorBuildFailed with a reason an admin can act on."""

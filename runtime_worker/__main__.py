@@ -1,0 +1,100 @@
+"""`python -m runtime_worker`: one process, one event loop, served by Granian inside it."""
+
+import asyncio
+import os
+import signal
+import sys
+
+import uvloop
+from granian.constants import Interfaces
+from granian.server.embed import Server
+
+from runtime_worker.app import create_app
+from runtime_worker.wiring import Worker
+from shared.errors import ConfigurationInvalid
+from shared.logging import configure_logging, get_logger
+from shared.settings import WorkerSettings, read_worker_settings
+
+BACKPRESSURE = 4_096
+"""Requests Granian hands over at once; a stream holds its place for minutes, so it is above the run limit."""
+
+BACKLOG = 1_024
+
+log = get_logger(__name__)
+
+
+def main() -> int:
+    try:
+        settings = read_worker_settings(os.environ)
+    except ConfigurationInvalid as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    configure_logging(settings.process.log_level, settings.process.log_format)
+    return uvloop.run(serve(settings))
+
+
+async def serve(settings: WorkerSettings) -> int:
+    """Serve until SIGTERM or SIGINT, then drain. The exit code: 0 unless the worker had to stop by itself."""
+    signals = _Signals()
+    has_died = False
+
+    def died() -> None:
+        nonlocal has_died
+        has_died = True
+        signals.stop()
+
+    app = create_app(settings, on_death=died)
+    server = Server(
+        app,
+        address=settings.host,
+        port=settings.port,
+        interface=Interfaces.ASGI,
+        backlog=BACKLOG,
+        backpressure=BACKPRESSURE,
+        websockets=False,
+        log_enabled=False,
+    )
+    serving = asyncio.create_task(server.serve())
+    stopping = asyncio.create_task(signals.first.wait())
+    await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    worker: Worker | None = getattr(app.state, "worker", None)
+    if stopping.done() and worker is not None:
+        log.info("draining", active_runs=len(worker.table))
+        await _drain(worker, signals)
+    # Only now: Granian stops listening at once, and whoever asks for readiness must get its 503.
+    server.stop()  # type: ignore[no-untyped-call]  # Granian's embedded server is not annotated here
+    has_failed = not stopping.done()
+    stopping.cancel()
+    await serving
+    log.info("stopped")
+    return 1 if has_died or has_failed else 0
+
+
+async def _drain(worker: Worker, signals: "_Signals") -> None:
+    """Let the streams finish; a second signal cancels them."""
+    impatient = asyncio.create_task(signals.second.wait())
+    draining = asyncio.create_task(worker.drain())
+    await asyncio.wait({draining, impatient}, return_when=asyncio.FIRST_COMPLETED)
+    if not draining.done():
+        for run in worker.table.all():
+            run.cancel()
+    await draining
+    impatient.cancel()
+
+
+class _Signals:
+    """The first SIGTERM or SIGINT asks for an orderly stop, the second for a quick one."""
+
+    def __init__(self) -> None:
+        self.first = asyncio.Event()
+        self.second = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+
+    def stop(self) -> None:
+        (self.second if self.first.is_set() else self.first).set()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,71 @@
+"""The worker's ASGI application."""
+
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from litestar import Litestar
+from litestar.datastructures import State
+from litestar.di import Provide
+
+from runtime_worker.http import completions, conversations, health, internal, openapi, runs
+from runtime_worker.http.auth import provide_grant, provide_worker
+from runtime_worker.http.bodies import MAX_JSON_BYTES
+from runtime_worker.http.problems import answer_problem
+from runtime_worker.http.request_ids import RequestIds
+from runtime_worker.pool.entry import Builder
+from runtime_worker.wiring import Worker
+from shared.clock import Clock
+from shared.settings import WorkerSettings
+
+
+def stop_this_process() -> None:
+    """Ask for an orderly stop, as an operator would; whoever supervises the process starts it again."""
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def create_app(
+    settings: WorkerSettings,
+    *,
+    builder: Builder | None = None,
+    clock: Clock | None = None,
+    on_death: Callable[[], None] = stop_this_process,
+) -> Litestar:
+    """One worker behind its routes; `app.state.worker` while it runs. `on_death`: a background task died."""
+
+    @asynccontextmanager
+    async def working(app: Litestar) -> AsyncIterator[None]:
+        # Made inside the loop that serves: locks and events belong to it.
+        worker = app.state.worker = Worker(settings, builder=builder, clock=clock, on_death=on_death)
+        await worker.open()
+        try:
+            yield
+        finally:
+            await worker.close()
+
+    app = Litestar(
+        route_handlers=[
+            completions.router,
+            runs.router,
+            conversations.router,
+            health.router,
+            internal.router,
+            openapi.router,
+        ],
+        dependencies={
+            "grant": Provide(provide_grant, sync_to_thread=False),
+            "worker": Provide(provide_worker, sync_to_thread=False),
+        },
+        lifespan=[working],
+        exception_handlers={Exception: answer_problem},
+        openapi_config=openapi.openapi_config(version("cadence")),
+        request_max_body_size=MAX_JSON_BYTES,
+        logging_config=None,
+        state=State(),
+        debug=False,
+    )
+    # Around the whole application, so that a 404 of the router has an id as well.
+    app.asgi_handler = RequestIds(app.asgi_handler)
+    return app

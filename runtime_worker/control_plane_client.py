@@ -1,0 +1,69 @@
+"""The worker's view of the control plane: its `/internal` routes, asked with the worker token."""
+
+from typing import TypeVar
+from uuid import UUID
+
+import msgspec
+from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
+
+from shared.errors import NotFound, StoreUnavailable
+from shared.logging import get_logger
+from shared.security.grants import Grant
+from shared.snapshots import ChangePage, OrchestratorSnapshot
+
+T = TypeVar("T")
+REQUEST_SECONDS = 5.0
+MAX_CONNECTIONS = 20
+
+log = get_logger(__name__)
+
+
+class ControlPlaneClient:
+    """Raises NotFound for what the control plane does not know and StoreUnavailable when it gives no usable answer."""
+
+    def __init__(self, base_url: str, worker_token: str) -> None:
+        self._base_url = base_url
+        self._headers = {"Authorization": f"Bearer {worker_token}"}
+        self._session: ClientSession | None = None
+
+    async def open(self) -> None:
+        self._session = ClientSession(
+            connector=TCPConnector(limit=MAX_CONNECTIONS),
+            timeout=ClientTimeout(total=REQUEST_SECONDS),
+            headers=self._headers,
+        )
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def snapshot(self, instance_id: UUID) -> OrchestratorSnapshot:
+        return await self._get(f"/internal/snapshots/{instance_id}", {}, OrchestratorSnapshot)
+
+    async def changes(self, since: int, limit: int) -> ChangePage:
+        return await self._get("/internal/changes", {"since": str(since), "limit": str(limit)}, ChangePage)
+
+    async def grant(self, user_id: UUID, org_id: UUID | None) -> Grant:
+        query = {"org_id": str(org_id)} if org_id else {}
+        return await self._get(f"/internal/grants/{user_id}", query, Grant)
+
+    async def _get(self, path: str, query: dict[str, str], kind: type[T]) -> T:
+        if self._session is None:
+            raise RuntimeError("the control plane client is not open")
+        try:
+            async with self._session.get(self._base_url + path, params=query) as response:
+                body = await response.read()
+                status = response.status
+        except (ClientError, TimeoutError, OSError) as error:
+            raise StoreUnavailable("the control plane does not answer") from error
+        if status == 404:
+            raise NotFound
+        if status != 200:
+            log.warning("control_plane_refused", path=path, status=status)
+            raise StoreUnavailable(f"the control plane answered {status}")
+        try:
+            return msgspec.json.decode(body, type=kind)
+        except msgspec.MsgspecError as error:
+            log.error("control_plane_unreadable", path=path, error=str(error))
+            raise StoreUnavailable("the control plane's answer cannot be read") from error

@@ -1,0 +1,138 @@
+"""Conversations, their messages and their runs, and the port behind which they are stored.
+
+Every method takes the organization first: there is no query that could cross into another one. `StoreUnavailable` is
+raised by all of them when the store does not answer.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Literal, Protocol
+from uuid import UUID
+
+import msgspec
+
+from runtime_worker.engines.base import RunStatus
+from runtime_worker.models.base import ModelMessage
+
+AnswerStatus = Literal["complete", "partial"]
+"""A partial answer is what the user saw of a run that failed or was cancelled."""
+
+
+class TokenUsage(msgspec.Struct, frozen=True):
+    """What a run used. `cost` is None while the model's price is unknown; `is_estimated`: nobody counted."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    cost: float | None = None
+    is_estimated: bool = False
+
+
+class RunError(msgspec.Struct, frozen=True):
+    """Why a run failed, as the caller was told."""
+
+    code: str
+    message: str
+    retryable: bool = False
+
+
+class Conversation(msgspec.Struct, frozen=True, kw_only=True):
+    conversation_id: UUID
+    instance_id: UUID
+    user_id: UUID
+    title: str
+    created_at: datetime
+    updated_at: datetime
+    message_count: int = 0
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """One visible message. `tool_messages` are the calls and results that led to an answer, in wire order."""
+
+    message_id: UUID
+    conversation_id: UUID
+    run_id: UUID
+    role: Literal["user", "assistant"]
+    content: str
+    created_at: datetime
+    tool_messages: tuple[ModelMessage, ...] = ()
+    usage: TokenUsage | None = None
+    status: AnswerStatus = "complete"
+    is_compacted: bool = False
+
+
+class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
+    run_id: UUID
+    conversation_id: UUID
+    instance_id: UUID
+    user_id: UUID
+    config_hash: str
+    status: RunStatus
+    started_at: datetime
+    ended_at: datetime | None = None
+    error: RunError | None = None
+    usage: TokenUsage | None = None
+    last_seq: int = 0
+    message_id: UUID | None = None
+
+
+class TurnStart(msgspec.Struct, frozen=True, kw_only=True):
+    """What is stored before a run: its conversation as it is now (new or not), the user's message and the run."""
+
+    conversation: Conversation
+    is_new: bool
+    message: Message
+    run: RunRecord
+
+
+class TurnEnd(msgspec.Struct, frozen=True, kw_only=True):
+    """What is stored after a run; no answer when the user saw nothing of it."""
+
+    run: RunRecord
+    answer: Message | None
+
+
+class ConversationStore(Protocol):
+    async def find_conversation(self, org_id: UUID, conversation_id: UUID) -> Conversation | None: ...
+
+    async def list_conversations(
+        self,
+        org_id: UUID,
+        *,
+        user_id: UUID | None,
+        instance_id: UUID | None,
+        after: tuple[datetime, UUID] | None,
+        limit: int,
+    ) -> Sequence[Conversation]:
+        """Most recently used first. `after` is (`updated_at`, id) of the last one of the page before."""
+        ...
+
+    async def rename(self, org_id: UUID, conversation_id: UUID, title: str) -> None: ...
+
+    async def delete(self, org_id: UUID, conversation_id: UUID) -> None:
+        """Remove a conversation with its messages and runs."""
+        ...
+
+    async def list_messages(
+        self, org_id: UUID, conversation_id: UUID, *, after: UUID | None, limit: int
+    ) -> Sequence[Message]:
+        """Oldest first."""
+        ...
+
+    async def newest_messages(
+        self, org_id: UUID, conversation_id: UUID, *, limit: int, before: UUID
+    ) -> Sequence[Message]:
+        """The last `limit` messages older than the message `before`, oldest first."""
+        ...
+
+    async def begin_turn(self, org_id: UUID, turn: TurnStart) -> None: ...
+
+    async def end_turn(self, org_id: UUID, turn: TurnEnd) -> None:
+        """Safe to repeat: a second call changes nothing."""
+        ...
+
+    async def find_run(self, org_id: UUID, run_id: UUID) -> RunRecord | None: ...
+
+    async def check(self) -> None:
+        """Raises StoreUnavailable when nothing can be read or written right now."""
+        ...

@@ -1,0 +1,108 @@
+"""How conversations look in MongoDB: three collections in a database of each organization's own.
+
+Beanie binds a document class to one database when it is initialised. Ours take theirs from the context instead, which
+`in_database` sets for the length of one store call. Outside of such a call there is no database at all, so a query that
+forgets its organization fails instead of finding somebody else's rows.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import datetime
+from typing import Any, ClassVar
+from uuid import UUID
+
+from beanie import Document
+from pydantic import Field
+from pymongo import DESCENDING, IndexModel
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.asynchronous.database import AsyncDatabase
+
+Database = AsyncDatabase[dict[str, Any]]
+
+_database: ContextVar[Database] = ContextVar("organization_database")
+
+
+@contextmanager
+def in_database(database: Database) -> Iterator[None]:
+    """Let the documents below read and write this database, in this task, until the block ends."""
+    token = _database.set(database)
+    try:
+        yield
+    finally:
+        _database.reset(token)
+
+
+class OrganizationDocument(Document):
+    """A document of whichever organization's database the current call works in."""
+
+    id: UUID  # type: ignore[assignment]  # how Beanie has a document choose the type of its id
+    collection: ClassVar[str]
+    indexes: ClassVar[list[IndexModel]] = []
+
+    @classmethod
+    def get_pymongo_collection(cls) -> AsyncCollection[dict[str, Any]]:
+        """Raises LookupError outside of `in_database`."""
+        return _database.get()[cls.collection]
+
+
+class ConversationDocument(OrganizationDocument):
+    instance_id: UUID
+    user_id: UUID
+    title: str
+    created_at: datetime
+    updated_at: datetime
+    message_count: int = 0
+    last_run_id: UUID | None = None
+
+    collection: ClassVar[str] = "conversations"
+    indexes: ClassVar[list[IndexModel]] = [
+        IndexModel([*fields, ("updated_at", DESCENDING), ("_id", DESCENDING)])
+        for fields in ([], [("user_id", 1)], [("instance_id", 1)], [("user_id", 1), ("instance_id", 1)])
+    ]
+
+    class Settings:
+        name = "conversations"
+
+
+class MessageDocument(OrganizationDocument):
+    """The id is a UUIDv7, so the order of ids is the order of the conversation."""
+
+    conversation_id: UUID
+    run_id: UUID
+    role: str
+    content: str
+    created_at: datetime
+    tool_messages: list[dict[str, Any]] = Field(default_factory=list)
+    usage: dict[str, Any] | None = None
+    status: str = "complete"
+    is_compacted: bool = False
+
+    collection: ClassVar[str] = "messages"
+    indexes: ClassVar[list[IndexModel]] = [IndexModel([("conversation_id", 1), ("_id", 1)])]
+
+    class Settings:
+        name = "messages"
+
+
+class RunDocument(OrganizationDocument):
+    conversation_id: UUID
+    instance_id: UUID
+    user_id: UUID
+    config_hash: str
+    status: str
+    started_at: datetime
+    ended_at: datetime | None = None
+    error: dict[str, Any] | None = None
+    usage: dict[str, Any] | None = None
+    last_seq: int = 0
+    message_id: UUID | None = None
+
+    collection: ClassVar[str] = "runs"
+    indexes: ClassVar[list[IndexModel]] = [IndexModel([("conversation_id", 1), ("_id", 1)])]
+
+    class Settings:
+        name = "runs"
+
+
+DOCUMENTS: tuple[type[OrganizationDocument], ...] = (ConversationDocument, MessageDocument, RunDocument)

@@ -1,0 +1,69 @@
+"""Writes of concurrent runs, sent together.
+
+A command costs the driver 0.4 ms of CPU whether it carries one document or ten, and a chat writes half a dozen times
+per run. So the first write to a collection goes out at once, and whatever comes while it is on its way goes out as the
+next command. Alone, a write waits for nothing; under load, many share one round trip and one journal flush.
+"""
+
+import asyncio
+from typing import Any
+
+from pymongo import InsertOne, UpdateOne
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure
+
+MAX_BATCH = 500
+
+Write = InsertOne[dict[str, Any]] | UpdateOne
+Collection = AsyncCollection[dict[str, Any]]
+
+_DUPLICATE_KEY = 11000
+
+
+class GroupWrites:
+    """One queue per collection; a queue that runs dry is forgotten."""
+
+    def __init__(self) -> None:
+        self._queues: dict[str, list[tuple[Write, asyncio.Future[None]]]] = {}
+        self._senders: set[asyncio.Task[None]] = set()
+
+    async def write(self, collection: Collection, write: Write) -> None:
+        """Returns when the write is acknowledged. Raises what the driver raises for it, DuplicateKeyError included.
+
+        Cancelling the caller does not take the write back.
+        """
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        queue = self._queues.get(collection.full_name)
+        if queue is None:
+            queue = self._queues[collection.full_name] = []
+            sender = asyncio.create_task(self._send(collection, queue))
+            self._senders.add(sender)
+            sender.add_done_callback(self._senders.discard)
+        queue.append((write, done))
+        await done
+
+    async def _send(self, collection: Collection, queue: list[tuple[Write, asyncio.Future[None]]]) -> None:
+        while queue:
+            batch, queue[:] = queue[:MAX_BATCH], queue[MAX_BATCH:]
+            failures: dict[int, Exception] = {}
+            try:
+                await collection.bulk_write([write for write, _ in batch], ordered=False)
+            except BulkWriteError as error:
+                failures = {found["index"]: _failure(found) for found in error.details.get("writeErrors", [])}
+                if not failures:
+                    # Written, but not confirmed by a majority: nobody may be told that it is safe.
+                    failures = dict.fromkeys(range(len(batch)), error)
+            except Exception as error:  # Handed to everyone who waits; this task itself has nobody to tell.
+                failures = dict.fromkeys(range(len(batch)), error)
+            for index, (_, done) in enumerate(batch):
+                if not done.done():
+                    if index in failures:
+                        done.set_exception(failures[index])
+                    else:
+                        done.set_result(None)
+        del self._queues[collection.full_name]
+
+
+def _failure(found: dict[str, Any]) -> OperationFailure:
+    kind = DuplicateKeyError if found.get("code") == _DUPLICATE_KEY else OperationFailure
+    return kind(found.get("errmsg", "write failed"), found.get("code"), found)

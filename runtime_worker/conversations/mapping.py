@@ -1,0 +1,79 @@
+"""Between the structs the worker speaks and the documents MongoDB keeps.
+
+Reading goes through Beanie's documents, writing through plain rows of the same shape: building and encoding a document
+costs as much again as sending it, and a chat writes several times per run.
+"""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from runtime_worker.conversations.base import Conversation, Message, RunError, RunRecord, TokenUsage
+from runtime_worker.conversations.documents import ConversationDocument, MessageDocument, RunDocument
+from runtime_worker.engines.base import RunStatus
+from runtime_worker.models.base import ModelMessage
+
+
+def conversation_row(conversation: Conversation) -> dict[str, Any]:
+    return _row(conversation, "conversation_id")
+
+
+def message_row(message: Message) -> dict[str, Any]:
+    return _row(message, "message_id")
+
+
+def run_row(run: RunRecord) -> dict[str, Any]:
+    return _row(run, "run_id")
+
+
+def conversation_of(document: ConversationDocument) -> Conversation:
+    return Conversation(
+        conversation_id=document.id,
+        instance_id=document.instance_id,
+        user_id=document.user_id,
+        title=document.title,
+        created_at=document.created_at,
+        updated_at=document.updated_at,
+        message_count=document.message_count,
+    )
+
+
+def message_of(document: MessageDocument) -> Message:
+    return Message(
+        message_id=document.id,
+        conversation_id=document.conversation_id,
+        run_id=document.run_id,
+        role="user" if document.role == "user" else "assistant",
+        content=document.content,
+        created_at=document.created_at,
+        tool_messages=msgspec.convert(document.tool_messages, tuple[ModelMessage, ...]),
+        usage=msgspec.convert(document.usage, TokenUsage | None),
+        status="partial" if document.status == "partial" else "complete",
+        is_compacted=document.is_compacted,
+    )
+
+
+def run_of(document: RunDocument) -> RunRecord:
+    return RunRecord(
+        run_id=document.id,
+        conversation_id=document.conversation_id,
+        instance_id=document.instance_id,
+        user_id=document.user_id,
+        config_hash=document.config_hash,
+        status=msgspec.convert(document.status, RunStatus),
+        started_at=document.started_at,
+        ended_at=document.ended_at,
+        error=msgspec.convert(document.error, RunError | None),
+        usage=msgspec.convert(document.usage, TokenUsage | None),
+        last_seq=document.last_seq,
+        message_id=document.message_id,
+    )
+
+
+def _row(struct: msgspec.Struct, id_field: str) -> dict[str, Any]:
+    row: dict[str, Any] = msgspec.to_builtins(struct, builtin_types=(UUID, datetime))
+    # What MongoDB calls the id of a row.
+    row["_id"] = row.pop(id_field)
+    return row

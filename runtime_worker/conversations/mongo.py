@@ -1,0 +1,214 @@
+"""Conversations in MongoDB, one database per organization: `cadence_<org id without dashes>`."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from beanie import init_beanie
+from pymongo import AsyncMongoClient, InsertOne, UpdateOne
+from pymongo.errors import ConnectionFailure, DuplicateKeyError, PyMongoError
+
+from runtime_worker.conversations.base import Conversation, Message, RunRecord, TurnEnd, TurnStart
+from runtime_worker.conversations.documents import (
+    DOCUMENTS,
+    ConversationDocument,
+    Database,
+    MessageDocument,
+    OrganizationDocument,
+    RunDocument,
+    in_database,
+)
+from runtime_worker.conversations.group_writes import GroupWrites, Write
+from runtime_worker.conversations.mapping import (
+    conversation_of,
+    conversation_row,
+    message_of,
+    message_row,
+    run_of,
+    run_row,
+)
+from shared.errors import StoreUnavailable
+
+CONNECT_MS = 2_000
+OPERATION_MS = 2_500
+
+_NOT_PRIMARY = frozenset({91, 189, 10107, 11600, 11602, 13435, 13436})
+"""Server codes for "not a primary" and "shutting down": the store is away, the request is not at fault."""
+
+
+def mongo_client(url: str) -> AsyncMongoClient[dict[str, Any]]:
+    """A client that gives up quickly: a chat request is better told 503 than left hanging."""
+    return AsyncMongoClient(
+        url,
+        uuidRepresentation="standard",
+        tz_aware=True,
+        serverSelectionTimeoutMS=CONNECT_MS,
+        connectTimeoutMS=CONNECT_MS,
+        timeoutMS=OPERATION_MS,
+        appname="cadence-runtime-worker",
+    )
+
+
+def database_name(org_id: UUID) -> str:
+    return f"cadence_{org_id.hex}"
+
+
+class MongoConversationStore:
+    """Owns nothing but the knowledge of which databases have their indexes; the client is the caller's."""
+
+    def __init__(self, client: AsyncMongoClient[dict[str, Any]]) -> None:
+        self._client = client
+        self._writes = GroupWrites()
+        self._is_initialised = False
+        self._ready: set[UUID] = set()
+        self._preparing = asyncio.Lock()
+
+    async def find_conversation(self, org_id: UUID, conversation_id: UUID) -> Conversation | None:
+        async with self._organization(org_id):
+            found = await ConversationDocument.get(conversation_id)
+        return conversation_of(found) if found else None
+
+    async def list_conversations(
+        self,
+        org_id: UUID,
+        *,
+        user_id: UUID | None,
+        instance_id: UUID | None,
+        after: tuple[datetime, UUID] | None,
+        limit: int,
+    ) -> Sequence[Conversation]:
+        query: dict[str, Any] = {}
+        if user_id is not None:
+            query["user_id"] = user_id
+        if instance_id is not None:
+            query["instance_id"] = instance_id
+        if after is not None:
+            updated_at, last_id = after
+            query["$or"] = [
+                {"updated_at": {"$lt": updated_at}},
+                {"updated_at": updated_at, "_id": {"$lt": last_id}},
+            ]
+        async with self._organization(org_id):
+            found = await ConversationDocument.find(query).sort("-updated_at", "-_id").limit(limit).to_list()
+        return [conversation_of(document) for document in found]
+
+    async def rename(self, org_id: UUID, conversation_id: UUID, title: str) -> None:
+        async with self._organization(org_id):
+            await ConversationDocument.find_one({"_id": conversation_id}).update({"$set": {"title": title}})
+
+    async def delete(self, org_id: UUID, conversation_id: UUID) -> None:
+        async with self._organization(org_id):
+            # The conversation goes last: a deletion that breaks in between can be repeated.
+            await MessageDocument.find({"conversation_id": conversation_id}).delete()
+            await RunDocument.find({"conversation_id": conversation_id}).delete()
+            await ConversationDocument.find({"_id": conversation_id}).delete()
+
+    async def list_messages(
+        self, org_id: UUID, conversation_id: UUID, *, after: UUID | None, limit: int
+    ) -> Sequence[Message]:
+        query: dict[str, Any] = {"conversation_id": conversation_id}
+        if after is not None:
+            query["_id"] = {"$gt": after}
+        async with self._organization(org_id):
+            found = await MessageDocument.find(query).sort("_id").limit(limit).to_list()
+        return [message_of(document) for document in found]
+
+    async def newest_messages(
+        self, org_id: UUID, conversation_id: UUID, *, limit: int, before: UUID
+    ) -> Sequence[Message]:
+        if limit <= 0:
+            return []
+        query = {"conversation_id": conversation_id, "_id": {"$lt": before}}
+        async with self._organization(org_id):
+            found = await MessageDocument.find(query).sort("-_id").limit(limit).to_list()
+        return [message_of(document) for document in reversed(found)]
+
+    async def begin_turn(self, org_id: UUID, turn: TurnStart) -> None:
+        conversation, started = turn.conversation, turn.run.started_at
+        async with self._organization(org_id), asyncio.TaskGroup() as group:
+            # Together: none needs another, and waiting once for the journal is enough.
+            if turn.is_new:
+                thread: Write = InsertOne(conversation_row(conversation))
+            else:
+                change = {"$inc": {"message_count": 1}, "$max": {"updated_at": started}}
+                thread = UpdateOne({"_id": conversation.conversation_id}, change)
+            group.create_task(self._write(ConversationDocument, thread))
+            group.create_task(self._write(MessageDocument, InsertOne(message_row(turn.message))))
+            group.create_task(self._write(RunDocument, InsertOne(run_row(turn.run))))
+
+    async def end_turn(self, org_id: UUID, turn: TurnEnd) -> None:
+        run, answer = turn.run, turn.answer
+        async with self._organization(org_id), asyncio.TaskGroup() as group:
+            row = run_row(run)
+            group.create_task(self._write(RunDocument, UpdateOne({"_id": row.pop("_id")}, {"$set": row}, upsert=True)))
+            if answer is not None:
+                group.create_task(self._insert_once(message_row(answer)))
+                # The run counts once, however often this is tried: its id is noted with the count.
+                change = {
+                    "$inc": {"message_count": 1},
+                    "$set": {"last_run_id": run.run_id},
+                    "$max": {"updated_at": run.ended_at or run.started_at},
+                }
+                uncounted = {"_id": run.conversation_id, "last_run_id": {"$ne": run.run_id}}
+                group.create_task(self._write(ConversationDocument, UpdateOne(uncounted, change)))
+
+    async def find_run(self, org_id: UUID, run_id: UUID) -> RunRecord | None:
+        async with self._organization(org_id):
+            found = await RunDocument.get(run_id)
+        return run_of(found) if found else None
+
+    async def check(self) -> None:
+        async with _translated():
+            await self._client.admin.command("ping")
+
+    async def _write(self, document: type[OrganizationDocument], write: Write) -> None:
+        await self._writes.write(document.get_pymongo_collection(), write)
+
+    async def _insert_once(self, row: dict[str, Any]) -> None:
+        try:
+            await self._write(MessageDocument, InsertOne(row))
+        except DuplicateKeyError:
+            # An earlier attempt got through although its answer was lost.
+            return
+
+    @asynccontextmanager
+    async def _organization(self, org_id: UUID) -> AsyncIterator[None]:
+        """Work in the organization's database, its indexes made sure of; driver errors become StoreUnavailable."""
+        database = self._client[database_name(org_id)]
+        async with _translated():
+            if org_id not in self._ready:
+                await self._prepare(org_id, database)
+            with in_database(database):
+                yield
+
+    async def _prepare(self, org_id: UUID, database: Database) -> None:
+        async with self._preparing:
+            if not self._is_initialised:
+                with in_database(database):
+                    await init_beanie(database=database, document_models=list(DOCUMENTS), skip_indexes=True)
+                self._is_initialised = True
+            if org_id not in self._ready:
+                for document in DOCUMENTS:
+                    await database[document.collection].create_indexes(document.indexes)
+                self._ready.add(org_id)
+
+
+@asynccontextmanager
+async def _translated() -> AsyncIterator[None]:
+    try:
+        yield
+    except PyMongoError as error:
+        raise _translate(error) from error
+    except ExceptionGroup as group:
+        # Of writes made together; they fail for one reason, so the first tells it.
+        raise _translate(group.exceptions[0]) from group
+
+
+def _translate(error: Exception) -> Exception:
+    is_away = isinstance(error, ConnectionFailure) or (
+        isinstance(error, PyMongoError) and (error.timeout or getattr(error, "code", None) in _NOT_PRIMARY)
+    )
+    return StoreUnavailable("conversations cannot be read or written right now") if is_away else error

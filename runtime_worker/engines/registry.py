@@ -1,0 +1,33 @@
+"""Which engine runs a framework with a mode. A framework is imported when the first instance needs it."""
+
+from runtime_worker.engines.base import Engine
+from shared.errors import OrchestratorBuildFailed
+from shared.frameworks import Framework, Mode
+
+_engines: dict[tuple[Framework, Mode], Engine] = {}
+
+
+def engine_for(framework: Framework, mode: Mode) -> Engine:
+    """Raises OrchestratorBuildFailed for a combination that this version does not run.
+
+    The first call for a framework imports it, which takes most of a second: call it in a thread, or at start.
+    """
+    engine = _engines.get((framework, mode))
+    if engine is None:
+        engine = _engines[framework, mode] = _load(framework, mode)
+    return engine
+
+
+def shared_template_count() -> int:
+    """Compiled graphs that instances share, over all engines in use."""
+    return sum(engine.template_count for engine in _engines.values())
+
+
+def _load(framework: Framework, mode: Mode) -> Engine:
+    match framework, mode:
+        case Framework.LANGGRAPH, Mode.SUPERVISOR:
+            from runtime_worker.engines.langgraph.supervisor import LangGraphSupervisorEngine
+
+            return LangGraphSupervisorEngine()
+        case _:
+            raise OrchestratorBuildFailed(f"{framework} with mode {mode} is not available in this version")

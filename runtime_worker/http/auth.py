@@ -1,0 +1,79 @@
+"""Who may call: a guard per handler, and the caller it leaves for it."""
+
+from typing import Any
+from uuid import UUID
+
+from litestar import Request
+from litestar.connection import ASGIConnection
+from litestar.handlers.base import BaseRouteHandler
+
+from runtime_worker.wiring import Worker
+from shared.errors import NotAuthenticated, NotFound
+from shared.security.grants import Grant
+from shared.security.permissions import Permission
+
+Connection = ASGIConnection[Any, Any, Any, Any]
+AnyRequest = Request[Any, Any, Any]
+
+
+class PermissionGuard:
+    def __init__(self, permission: Permission) -> None:
+        self.permission = permission
+
+    async def __call__(self, connection: Connection, _: BaseRouteHandler) -> None:
+        worker: Worker = connection.app.state.worker
+        scheme, _sep, token = connection.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise NotAuthenticated
+        claims = worker.tokens.verify(token.strip())
+        # A token alone proves nothing: its session must be alive right now.
+        session = await worker.sessions.get(claims.session_id)
+        if session.user_id != claims.user_id:
+            raise NotAuthenticated
+        org_id: UUID = connection.path_params["org_id"]
+        try:
+            grant = await worker.grants.get(session.user_id, org_id)
+        except NotFound:
+            raise NotAuthenticated from None
+        if grant.is_alive and grant.role is not None:
+            grant.require_active_organization()
+        grant.require(self.permission)
+        connection.scope["state"]["grant"] = grant
+
+
+def may(permission: Permission) -> PermissionGuard:
+    """Require a living session, an active organization and a permission in it, in this order.
+
+    The organization is the path's `org_id`. A caller without a place in it gets the same 404 as for one that does not
+    exist, also while it is suspended.
+    """
+    return PermissionGuard(permission)
+
+
+async def workers_only(connection: Connection, _: BaseRouteHandler) -> None:
+    """Require the token that the planes show each other."""
+    worker: Worker = connection.app.state.worker
+    scheme, _sep, token = connection.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not worker.is_worker_token(token.strip()):
+        raise NotAuthenticated
+
+
+async def public(_: Connection, __: BaseRouteHandler) -> None:
+    """Anybody may call. It only says that this was meant."""
+
+
+def provide_grant(request: AnyRequest) -> Grant:
+    """What the guard found out about the caller."""
+    grant = request.scope["state"]["grant"]
+    assert isinstance(grant, Grant)  # noqa: S101 - a handler that asks for it without a guard is a bug
+    return grant
+
+
+def provide_worker(request: AnyRequest) -> Worker:
+    worker: Worker = request.app.state.worker
+    return worker
+
+
+def sees_everything(grant: Grant) -> bool:
+    """Whether the caller sees all conversations and runs of the organization, or only their own."""
+    return grant.role in ("org_admin", "sys_admin")

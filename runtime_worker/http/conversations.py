@@ -1,0 +1,127 @@
+"""Conversations and their messages. A member sees their own, an org_admin the organization's."""
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from litestar import Router, delete, get, patch
+from litestar.di import NamedDependency
+from litestar.params import FromPath, QueryParameter
+
+from runtime_worker.http.auth import AnyRequest, may, sees_everything
+from runtime_worker.http.bodies import read_body
+from runtime_worker.http.openapi import documented
+from runtime_worker.http.paging import DEFAULT_LIMIT, Cursor, Limit, decode_cursor, page_of
+from runtime_worker.http.schemas import (
+    ConversationOut,
+    ConversationPatch,
+    MessageOut,
+    Page,
+    conversation_out,
+    message_out,
+)
+from runtime_worker.wiring import Worker
+from shared.errors import ConversationBusy
+from shared.security.grants import Grant
+from shared.security.permissions import Permission
+
+InstanceFilter = Annotated[
+    UUID | None, QueryParameter(name="instance_id", description="Only conversations with this orchestrator.")
+]
+
+
+@get("/api/orgs/{org_id:uuid}/conversations", guards=[may(Permission.CHAT_HISTORY_READ)])
+async def list_conversations(
+    org_id: FromPath[UUID],
+    grant: NamedDependency[Grant],
+    worker: NamedDependency[Worker],
+    instance_id: InstanceFilter = None,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
+) -> Page[ConversationOut]:
+    """Most recently used first."""
+    rows = await worker.conversations.list(
+        org_id,
+        user_id=_whose(grant),
+        instance_id=instance_id,
+        after=decode_cursor(cursor, tuple[datetime, UUID]),
+        limit=limit + 1,
+    )
+    return page_of(rows, limit, key=lambda c: (c.updated_at, c.conversation_id), show=conversation_out)
+
+
+@get("/api/orgs/{org_id:uuid}/conversations/{conversation_id:uuid}", guards=[may(Permission.CHAT_HISTORY_READ)])
+async def get_conversation(
+    org_id: FromPath[UUID],
+    conversation_id: FromPath[UUID],
+    grant: NamedDependency[Grant],
+    worker: NamedDependency[Worker],
+) -> ConversationOut:
+    """One conversation."""
+    return conversation_out(await worker.conversations.get(org_id, conversation_id, user_id=_whose(grant)))
+
+
+@patch(
+    "/api/orgs/{org_id:uuid}/conversations/{conversation_id:uuid}",
+    guards=[may(Permission.CHAT_USE)],
+    opt=documented(body=ConversationPatch),
+)
+async def rename_conversation(
+    request: AnyRequest,
+    org_id: FromPath[UUID],
+    conversation_id: FromPath[UUID],
+    grant: NamedDependency[Grant],
+    worker: NamedDependency[Worker],
+) -> ConversationOut:
+    """Give it another title."""
+    body = await read_body(request, ConversationPatch)
+    renamed = await worker.conversations.rename(org_id, conversation_id, body.title, user_id=_whose(grant))
+    return conversation_out(renamed)
+
+
+@delete(
+    "/api/orgs/{org_id:uuid}/conversations/{conversation_id:uuid}",
+    guards=[may(Permission.CHAT_USE)],
+    opt=documented(ConversationBusy),
+)
+async def delete_conversation(
+    org_id: FromPath[UUID],
+    conversation_id: FromPath[UUID],
+    grant: NamedDependency[Grant],
+    worker: NamedDependency[Worker],
+) -> None:
+    """Remove it with its messages and runs."""
+    await worker.conversations.delete(org_id, conversation_id, user_id=_whose(grant))
+
+
+@get(
+    "/api/orgs/{org_id:uuid}/conversations/{conversation_id:uuid}/messages", guards=[may(Permission.CHAT_HISTORY_READ)]
+)
+async def list_messages(
+    org_id: FromPath[UUID],
+    conversation_id: FromPath[UUID],
+    grant: NamedDependency[Grant],
+    worker: NamedDependency[Worker],
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
+) -> Page[MessageOut]:
+    """Oldest first."""
+    rows = await worker.conversations.messages(
+        org_id,
+        conversation_id,
+        user_id=_whose(grant),
+        after=decode_cursor(cursor, UUID),
+        limit=limit + 1,
+    )
+    return page_of(rows, limit, key=lambda m: m.message_id, show=message_out)
+
+
+def _whose(grant: Grant) -> UUID | None:
+    """Whose conversations the caller sees; None for everybody's."""
+    return None if sees_everything(grant) else grant.user_id
+
+
+router = Router(
+    "/",
+    route_handlers=[list_conversations, get_conversation, rename_conversation, delete_conversation, list_messages],
+)

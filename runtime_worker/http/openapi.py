@@ -1,0 +1,130 @@
+"""The OpenAPI document: Litestar's, completed with bodies, permissions and every error a route can answer."""
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import msgspec
+from litestar import Litestar, Response, Router, get
+from litestar.datastructures import State
+from litestar.handlers.http_handlers import HTTPRouteHandler
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.spec import Components, SecurityScheme, Server
+from litestar.routes import HTTPRoute
+
+from runtime_worker.http.auth import AnyRequest, PermissionGuard, public
+from shared.errors import (
+    BodyTooLarge,
+    DomainError,
+    InvalidRequest,
+    MalformedRequest,
+    NotAuthenticated,
+    NotFound,
+    OrganizationSuspended,
+    PermissionMissing,
+    StoreUnavailable,
+    UnsupportedMediaType,
+    catalogue,
+)
+from shared.problems import PROBLEM_MEDIA_TYPE, STATUS_BY_KIND, Problem
+
+SCHEME = "session"
+_REF = "#/components/schemas/{name}"
+
+
+def documented(
+    *errors: type[DomainError], body: type[msgspec.Struct] | None = None, streams: bool = False
+) -> dict[str, Any]:
+    """`opt=` of a handler: the body it reads, whether it streams, and what it raises beyond what its shape tells."""
+    return {"errors": errors, "body": body, "streams": streams}
+
+
+def openapi_config(version: str) -> OpenAPIConfig:
+    return OpenAPIConfig(
+        title="Cadence runtime worker",
+        version=version,
+        path="/.openapi",
+        render_plugins=[],
+        use_handler_docstrings=True,
+        servers=[Server(url="/")],
+        components=Components(
+            security_schemes={SCHEME: SecurityScheme(type="http", scheme="bearer", bearer_format="JWT")}
+        ),
+    )
+
+
+def document(app: Litestar) -> dict[str, Any]:
+    """The finished document."""
+    doc = app.openapi_schema.to_schema()
+    schemas: dict[str, Any] = doc["components"].setdefault("schemas", {})
+    _define(schemas, Problem)
+    for path, method, handler in _operations(app):
+        operation = doc["paths"][path][method]
+        if body := handler.opt.get("body"):
+            _define(schemas, body)
+            reference = {"$ref": _REF.format(name=body.__name__)}
+            operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": reference}}}
+        if handler.opt.get("streams"):
+            operation["responses"]["200"]["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
+        _describe_errors(operation, path, handler)
+    doc["x-error-codes"] = {
+        cls.code: {"title": cls.title, "status": STATUS_BY_KIND[cls.kind], "retryable": cls.retryable}
+        for cls in catalogue()
+    }
+    return doc
+
+
+@get("/openapi.json", guards=[public], include_in_schema=False)
+async def openapi_json(request: AnyRequest, state: State) -> Response[bytes]:
+    """Made once: routes do not change while the process runs."""
+    if "openapi_document" not in state:
+        state["openapi_document"] = msgspec.json.encode(document(request.app))
+    body: bytes = state["openapi_document"]
+    return Response(body, media_type="application/json")
+
+
+router = Router("/", route_handlers=[openapi_json])
+
+
+def _operations(app: Litestar) -> Iterator[tuple[str, str, HTTPRouteHandler]]:
+    for route in app.routes:
+        if isinstance(route, HTTPRoute):
+            for handler in route.route_handlers:
+                if handler.resolve_include_in_schema():
+                    for method in handler.http_methods:
+                        yield route.path_format, method.lower(), handler
+
+
+def _describe_errors(operation: dict[str, Any], path: str, handler: HTTPRouteHandler) -> None:
+    responses: dict[str, Any] = operation["responses"]
+    # Litestar's own idea of an error body is not what this application answers.
+    for declared in [status for status in responses if status[0] in "45"]:
+        del responses[declared]
+    by_status: dict[int, list[type[DomainError]]] = {}
+    for error in _errors_of(operation, path, handler):
+        by_status.setdefault(STATUS_BY_KIND[error.kind], []).append(error)
+    for status, errors in sorted(by_status.items()):
+        responses[str(status)] = {
+            "description": "; ".join(dict.fromkeys(f"`{error.code}` {error.title}" for error in errors)),
+            "content": {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": _REF.format(name="Problem")}}},
+        }
+    permission = next((g.permission.value for g in handler.resolve_guards() if isinstance(g, PermissionGuard)), None)
+    operation["security"] = [{SCHEME: []}] if permission else []
+    operation["x-permission"] = permission
+
+
+def _errors_of(operation: dict[str, Any], path: str, handler: HTTPRouteHandler) -> Iterator[type[DomainError]]:
+    if any(isinstance(guard, PermissionGuard) for guard in handler.resolve_guards()):
+        yield from (NotAuthenticated, PermissionMissing, OrganizationSuspended, StoreUnavailable)
+    if "{" in path:
+        yield NotFound
+    if any(parameter["in"] == "query" for parameter in operation.get("parameters", [])):
+        yield InvalidRequest
+    if "requestBody" in operation:
+        yield from (MalformedRequest, BodyTooLarge, UnsupportedMediaType, InvalidRequest)
+    yield from cast("tuple[type[DomainError], ...]", handler.opt.get("errors", ()))
+
+
+def _define(schemas: dict[str, Any], kind: type[msgspec.Struct]) -> None:
+    _, components = msgspec.json.schema_components([kind], ref_template=_REF)
+    for name, schema in components.items():
+        schemas.setdefault(name, schema)

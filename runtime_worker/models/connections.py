@@ -1,0 +1,87 @@
+"""The process's one way out to models: one connector and one TLS context (17 ms and 0.8 MB each), no cookies."""
+
+import socket
+import ssl
+from typing import Self
+
+from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, ThreadedResolver
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from shared.security.addresses import is_refused_address
+
+CONNECT_SECONDS = 10.0
+KEEPALIVE_SECONDS = 45.0
+"""Below the minute after which common load balancers drop an idle connection from their side."""
+DNS_CACHE_SECONDS = 30
+
+
+class RefusedAddress(OSError):
+    """A name resolved to an address that models may not be called at."""
+
+
+class GuardedResolver(AbstractResolver):
+    """Resolves like the system, then refuses the name when any of its addresses is refused.
+
+    A tenant owns the name and decides what it resolves to after it was saved; one public address among private ones
+    is how such a name gets past a check that looks at the first only.
+    """
+
+    def __init__(self, inner: AbstractResolver, *, allow_private: bool) -> None:
+        self._inner = inner
+        self._allow_private = allow_private
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        found = await self._inner.resolve(host, port, family)
+        if any(is_refused_address(result["host"], allow_private=self._allow_private) for result in found):
+            raise RefusedAddress("the name resolves to an address that may not be called")
+        return found
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+
+class ModelConnections:
+    """Opened in the running loop at start, closed at shutdown. Tenants share sockets, never cookies or credentials.
+
+    Environment proxies are not used: they would connect past the resolver's check.
+    """
+
+    def __init__(self, *, allow_private: bool, resolver: AbstractResolver | None = None) -> None:
+        self.allow_private = allow_private
+        self._resolver = resolver
+        self._session: ClientSession | None = None
+
+    @property
+    def session(self) -> ClientSession:
+        if self._session is None:
+            raise RuntimeError("model connections are not open")
+        return self._session
+
+    async def open(self) -> Self:
+        connector = TCPConnector(
+            limit=0,
+            ssl=ssl.create_default_context(),
+            resolver=GuardedResolver(self._resolver or ThreadedResolver(), allow_private=self.allow_private),
+            ttl_dns_cache=DNS_CACHE_SECONDS,
+            keepalive_timeout=KEEPALIVE_SECONDS,
+        )
+        self._session = ClientSession(
+            connector=connector,
+            cookie_jar=DummyCookieJar(),
+            timeout=ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
+            trust_env=False,
+        )
+        return self
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()

@@ -1,0 +1,84 @@
+"""From what an upstream did to the model error that says it, and whether trying again could help."""
+
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import msgspec
+
+from shared.errors import (
+    ModelCredentialRefused,
+    ModelError,
+    ModelRateLimited,
+    ModelRequestRefused,
+    ModelUnavailable,
+)
+
+RETRIED_STATUSES = frozenset({408, 409, 429})
+MAX_EXCERPT_CHARS = 300
+
+
+def is_retried(status: int) -> bool:
+    return status in RETRIED_STATUSES or status >= 500
+
+
+def error_of_status(status: int, retry_after_seconds: float | None = None) -> ModelError:
+    """The error for an HTTP status that is not a success. Its detail never repeats what the upstream wrote."""
+    if status in (401, 403):
+        return ModelCredentialRefused(f"the model provider refused the credential (HTTP {status})")
+    if status == 429:
+        return ModelRateLimited(retry_after_seconds=retry_after_seconds)
+    if status in (408, 409) or status >= 500:
+        return ModelUnavailable(
+            f"the model provider is unavailable (HTTP {status})", retry_after_seconds=retry_after_seconds
+        )
+    if 300 <= status < 400:
+        return ModelUnavailable("the model provider answered with a redirect, which is not followed")
+    return ModelRequestRefused(f"the model provider refused the request (HTTP {status})")
+
+
+def error_in_stream(error: object) -> ModelError:
+    """The error for an `{"error": …}` event in the middle of a stream, by the status or type it names."""
+    code = error.get("code") or error.get("type") if isinstance(error, dict) else None
+    if isinstance(code, str) and code.isdigit():
+        code = int(code)
+    if isinstance(code, int) and 400 <= code < 600:
+        return error_of_status(code)
+    if isinstance(code, str) and "rate_limit" in code:
+        return ModelRateLimited()
+    return ModelUnavailable("the model provider failed in the middle of its answer")
+
+
+def retry_after_of(header: str | None) -> float | None:
+    """Seconds from a `Retry-After` header, which holds either seconds or a date; None when it says nothing usable."""
+    if not header:
+        return None
+    try:
+        return max(0.0, float(header))
+    except ValueError:
+        pass
+    try:
+        when = parsedate_to_datetime(header)
+    except ValueError:
+        return None
+    return max(0.0, (when - datetime.now(UTC)).total_seconds()) if when.tzinfo else None
+
+
+def excerpt(body: bytes, secret: str) -> str:
+    """A short piece of an upstream's error message for the log, the key masked in case the upstream repeats it."""
+    try:
+        decoded = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ""
+    error = decoded.get("error") if isinstance(decoded, dict) else None
+    message = error.get("message") if isinstance(error, dict) else error
+    if not isinstance(message, str):
+        return ""
+    masked = message.replace(secret, "***") if secret else message
+    # Providers repeat keys shortened (`sk-ab***yz`), which a plain replacement does not find.
+    words = ["***" if _looks_like_key(word, secret) else word for word in masked.split()]
+    return "".join(ch if ch.isprintable() else " " for ch in " ".join(words))[:MAX_EXCERPT_CHARS]
+
+
+def _looks_like_key(word: str, secret: str) -> bool:
+    bare = word.strip(".,:;'\"()")
+    return len(bare) >= 8 and ("*" in bare or "..." in bare or (len(secret) >= 6 and bare[:6] == secret[:6]))

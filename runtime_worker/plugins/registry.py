@@ -1,0 +1,104 @@
+"""The plugin bundles of this process: loaded once, counted, shared where allowed, closed after the last use.
+
+A stateless plugin with equal settings is shared between the instances of one organization. A stateful one never is, and
+nothing is ever shared between organizations, not even a system plugin.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Hashable
+from uuid import UUID
+
+import msgspec
+
+from runtime_worker.plugins.base import BundleLoader, PluginBundle
+from runtime_worker.plugins.in_process import InProcessLoader
+from runtime_worker.plugins.packages import PackageCache
+from runtime_worker.plugins.settings import opened_settings
+from shared.config_hash import canonical_json
+from shared.packages.opening import open_store
+from shared.settings import WorkerSettings
+from shared.snapshots import PluginSnapshot
+
+
+class _Entry:
+    """One bundle, or one on its way, and how many hold it or wait for it."""
+
+    def __init__(self, loading: "asyncio.Task[PluginBundle]") -> None:
+        self.loading = loading
+        self.uses = 0
+
+
+class BundleRegistry:
+    """The only place where sealed settings are opened: what goes to the loader is a snapshot with plain values."""
+
+    def __init__(self, settings: WorkerSettings, *, loader: BundleLoader | None = None) -> None:
+        self._keyring = settings.security.keyring
+        self._store = open_store(settings.packages)
+        self._loader = loader or InProcessLoader(PackageCache(self._store, settings.package_cache))
+        self._entries: dict[Hashable, _Entry] = {}
+        self._held: dict[PluginBundle, tuple[Hashable, _Entry]] = {}
+
+    @property
+    def count(self) -> int:
+        """Bundles that are loaded or being loaded."""
+        return len(self._entries)
+
+    async def acquire(self, plugin: PluginSnapshot, *, org_id: UUID, instance_id: UUID) -> PluginBundle:
+        """A bundle to be given back with `release`. Raises PluginLoadFailed or StoreUnavailable."""
+        opened = msgspec.structs.replace(plugin, settings=opened_settings(plugin, instance_id, self._keyring))
+        key = _key(opened, org_id)
+        entry = self._entries.get(key)
+        if entry is None:
+            loading = asyncio.create_task(self._loader.load(opened, org_id=org_id, instance_id=instance_id))
+            entry = self._entries[key] = _Entry(loading)
+        entry.uses += 1
+        try:
+            # Shielded: one who gives up must not take the bundle from the others who wait for it.
+            bundle = await asyncio.shield(entry.loading)
+        except BaseException:
+            await asyncio.shield(self._drop(key, entry))
+            raise
+        self._held[bundle] = (key, entry)
+        return bundle
+
+    async def release(self, bundle: PluginBundle) -> None:
+        """Give one use back. The last one closes the bundle, exactly once; when this returns it is closed."""
+        if bundle not in self._held:
+            raise ValueError("the bundle is not one of this registry's, or was released too often")
+        key, entry = self._held[bundle]
+        if entry.uses == 1:
+            del self._held[bundle]
+        await asyncio.shield(self._drop(key, entry))
+
+    async def close(self) -> None:
+        """Close every bundle, used or not, and the package store. The process is about to end."""
+        entries, self._entries, self._held = list(self._entries.values()), {}, {}
+        for entry in entries:
+            await _end(entry)
+        await self._store.close()
+
+    async def _drop(self, key: Hashable, entry: _Entry) -> None:
+        entry.uses -= 1
+        if entry.uses > 0:
+            return
+        # Out of the registry before anything is awaited: whoever comes now gets a bundle of its own.
+        if self._entries.get(key) is entry:
+            del self._entries[key]
+        await _end(entry)
+
+
+async def _end(entry: _Entry) -> None:
+    """Close a loaded bundle; stop one that is still being loaded."""
+    entry.loading.cancel()
+    await asyncio.wait({entry.loading})
+    if not entry.loading.cancelled() and entry.loading.exception() is None:
+        await entry.loading.result().close()
+
+
+def _key(plugin: PluginSnapshot, org_id: UUID) -> Hashable:
+    """What may be shared. Settings count by a digest, so that no secret lives on in a key."""
+    if not plugin.manifest.stateless:
+        return object()
+    settings = hashlib.sha256(canonical_json(plugin.settings)).hexdigest()
+    return (org_id, plugin.source, plugin.pid, plugin.version, plugin.digest, settings)

@@ -1,0 +1,42 @@
+"""A plugin's settings in the clear: opened here and nowhere else, held by the bundle that needs them."""
+
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from shared.errors import PluginLoadFailed, SecretUnreadable
+from shared.secrets import SecretKeyring
+from shared.snapshots import (
+    SEALED_DEFAULT_FIELD,
+    SEALED_FIELD,
+    PluginSnapshot,
+    plugin_default_place,
+    plugin_setting_place,
+)
+
+
+def opened_settings(plugin: PluginSnapshot, instance_id: UUID, keyring: SecretKeyring) -> dict[str, Any]:
+    """Raises PluginLoadFailed when a secret cannot be opened or a required setting has no value."""
+    try:
+        settings = {key: _opened(plugin, instance_id, keyring, key, value) for key, value in plugin.settings.items()}
+    except SecretUnreadable as error:
+        raise PluginLoadFailed(f"{plugin.pid}@{plugin.version}: {error.detail}") from None
+    missing = [
+        s["key"] for s in plugin.manifest.settings_schema if s.get("required") and settings.get(s["key"]) is None
+    ]
+    if missing:
+        raise PluginLoadFailed(f"{plugin.pid}@{plugin.version} needs the settings {', '.join(missing)}")
+    return settings
+
+
+def _opened(plugin: PluginSnapshot, instance_id: UUID, keyring: SecretKeyring, key: str, value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    if SEALED_FIELD in value:
+        place = plugin_setting_place(instance_id, f"{plugin.source}:{plugin.pid}@{plugin.version}", key)
+        return msgspec.json.decode(keyring.open(value[SEALED_FIELD], **place))
+    if SEALED_DEFAULT_FIELD in value:
+        place = plugin_default_place(plugin.source, plugin.plugin_id, key)
+        return msgspec.json.decode(keyring.open(value[SEALED_DEFAULT_FIELD], **place))
+    return value

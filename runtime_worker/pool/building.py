@@ -1,0 +1,65 @@
+"""Building one orchestrator out of shared parts, and giving the parts back."""
+
+import asyncio
+
+from runtime_worker.engines.base import EngineParts, Orchestrator
+from runtime_worker.engines.choices import ModelKey, llm_config, model_keys
+from runtime_worker.engines.registry import engine_for
+from runtime_worker.models.base import ModelClient
+from runtime_worker.models.registry import ModelRegistry
+from runtime_worker.plugins.base import PluginBundle
+from runtime_worker.plugins.registry import BundleRegistry
+from shared.snapshots import OrchestratorSnapshot
+
+
+class BuiltFromParts:
+    """An orchestrator with the uses it holds of shared models and bundles."""
+
+    def __init__(self, models: ModelRegistry, bundles: BundleRegistry) -> None:
+        self._models = models
+        self._bundles = bundles
+        self._clients: dict[ModelKey, ModelClient] = {}
+        self._plugins: list[PluginBundle] = []
+        self._orchestrator: Orchestrator | None = None
+
+    @property
+    def orchestrator(self) -> Orchestrator:
+        if self._orchestrator is None:
+            raise RuntimeError("not built")
+        return self._orchestrator
+
+    async def build(self, snapshot: OrchestratorSnapshot) -> None:
+        for key in sorted(model_keys(snapshot), key=str):
+            config_id, model_name = key
+            self._clients[key] = self._models.acquire(llm_config(snapshot, config_id), model_name, snapshot.org_id)
+        for plugin in snapshot.plugins:
+            bundle = await self._bundles.acquire(plugin, org_id=snapshot.org_id, instance_id=snapshot.instance_id)
+            self._plugins.append(bundle)
+        # In a thread: the first instance of a framework imports it, and streams must not wait for that.
+        engine = await asyncio.to_thread(engine_for, snapshot.framework_type, snapshot.mode)
+        self._orchestrator = await engine.build(snapshot, EngineParts(self._clients, tuple(self._plugins)))
+
+    async def close(self) -> None:
+        self._orchestrator = None
+        while self._clients:
+            self._models.release(self._clients.popitem()[1])
+        while self._plugins:
+            await self._bundles.release(self._plugins.pop())
+
+
+class PartsBuilder:
+    """Builds from the process's shared models and plugin bundles."""
+
+    def __init__(self, models: ModelRegistry, bundles: BundleRegistry) -> None:
+        self._models = models
+        self._bundles = bundles
+
+    async def build(self, snapshot: OrchestratorSnapshot) -> BuiltFromParts:
+        built = BuiltFromParts(self._models, self._bundles)
+        try:
+            await built.build(snapshot)
+        except BaseException:
+            # Also when cancelled: a half-built instance must not keep a tenant's key or plugin alive.
+            await built.close()
+            raise
+        return built

@@ -1,0 +1,161 @@
+"""What the pool knows of one instance, and the lease that keeps a built orchestrator alive while a run uses it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Literal, Protocol
+from uuid import UUID
+
+import msgspec
+
+from runtime_worker.engines.base import Orchestrator
+from shared.errors import DomainError, OrchestratorBuildFailed, StoreUnavailable
+from shared.snapshots import InstanceChange, InstanceStatus, OrchestratorSnapshot, Tier
+from shared.workers import InstanceState
+
+Residency = Literal["cold", "warm", "hot"]
+
+
+class Built(Protocol):
+    """An orchestrator together with the shared parts it holds; `close` gives them back, once."""
+
+    @property
+    def orchestrator(self) -> Orchestrator: ...
+
+    async def close(self) -> None: ...
+
+
+class Generation:
+    """One build of an instance. It outlives being replaced until its last lease ends, then it is closed."""
+
+    def __init__(self, built: Built, snapshot: OrchestratorSnapshot, close: Callable[[Built], None]) -> None:
+        self.snapshot = snapshot
+        # Rises above the snapshot's when a newer revision turns out to have the same configuration.
+        self.revision = snapshot.revision
+        self._built = built
+        self._close = close
+        self._leases = 0
+        self._is_retired = False
+
+    @property
+    def orchestrator(self) -> Orchestrator:
+        return self._built.orchestrator
+
+    @property
+    def is_leased(self) -> bool:
+        return self._leases > 0
+
+    def lease(self) -> "Lease":
+        self._leases += 1
+        return Lease(self)
+
+    def retire(self) -> None:
+        """No new lease will come. Safe to repeat."""
+        if not self._is_retired:
+            self._is_retired = True
+            self._close_when_free()
+
+    def release(self) -> None:
+        self._leases -= 1
+        self._close_when_free()
+
+    def _close_when_free(self) -> None:
+        if self._is_retired and self._leases == 0:
+            self._close(self._built)
+
+
+class Lease:
+    """A run's hold on one generation. `release` may be called more than once."""
+
+    def __init__(self, generation: Generation) -> None:
+        self._generation: Generation | None = generation
+        self.orchestrator = generation.orchestrator
+        self.snapshot = generation.snapshot
+
+    def release(self) -> None:
+        generation, self._generation = self._generation, None
+        if generation is not None:
+            generation.release()
+
+
+class BuildFailure(msgspec.Struct, frozen=True):
+    """Why the newest build failed and when another is worth trying (monotonic seconds)."""
+
+    error: DomainError
+    attempts: int
+    retry_at: float
+
+    def as_error(self, retry_after_seconds: float) -> DomainError:
+        """What a request is told meanwhile: a store that is away as such, everything else as a failed build."""
+        kind = StoreUnavailable if isinstance(self.error, StoreUnavailable) else OrchestratorBuildFailed
+        return kind(self.error.detail, errors=self.error.errors, retry_after_seconds=retry_after_seconds)
+
+
+class Entry:
+    """One instance: cold with only the fields of its change, warm with its snapshot, hot with a generation."""
+
+    __slots__ = (
+        "building",
+        "config_hash",
+        "current",
+        "failure",
+        "instance_id",
+        "is_evicted_by_pressure",
+        "is_unloaded",
+        "last_used",
+        "org_id",
+        "revision",
+        "snapshot",
+        "status",
+        "tier",
+    )
+
+    def __init__(self, change: InstanceChange, now: float) -> None:
+        self.instance_id: UUID = change.instance_id
+        self.org_id: UUID = change.org_id
+        self.snapshot: OrchestratorSnapshot | None = None
+        self.current: Generation | None = None
+        self.failure: BuildFailure | None = None
+        self.building: asyncio.Task[None] | None = None
+        self.last_used = now
+        self.is_evicted_by_pressure = False
+        self.take(change)
+
+    def take(self, change: InstanceChange) -> None:
+        self.revision: int = change.revision
+        self.config_hash: str = change.config_hash
+        self.status: InstanceStatus = change.status
+        self.tier: Tier = change.tier
+        self.is_unloaded: bool = change.is_unloaded
+
+    @property
+    def residency(self) -> Residency:
+        if self.current is not None:
+            return "hot"
+        return "warm" if self.snapshot is not None else "cold"
+
+    @property
+    def may_serve(self) -> bool:
+        return self.status == "active" and not self.is_unloaded
+
+    @property
+    def is_current(self) -> bool:
+        """Whether what is hot was built from the newest configuration."""
+        return self.current is not None and self.current.snapshot.config_hash == self.config_hash
+
+
+class Reports(Protocol):
+    """Takes what this worker does with instances. Returns at once; the registry is told elsewhere."""
+
+    def tell(self, state: InstanceState) -> None: ...
+
+    def forget(self, instance_id: UUID) -> None: ...
+
+
+SnapshotSource = Callable[[UUID], Awaitable[OrchestratorSnapshot]]
+"""Fetches the newest snapshot. Raises NotFound for one that is gone and StoreUnavailable when nobody answers."""
+
+
+class Builder(Protocol):
+    async def build(self, snapshot: OrchestratorSnapshot) -> Built:
+        """Raises OrchestratorBuildFailed or another DomainError that says why it cannot be built."""
+        ...

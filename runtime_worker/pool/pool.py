@@ -1,0 +1,221 @@
+"""The pool of orchestrators of this process: which instances exist, which are built, and who uses them."""
+
+import asyncio
+from collections.abc import Callable
+from uuid import UUID
+
+import msgspec
+
+from runtime_worker.pool.builds import Builds
+from runtime_worker.pool.entry import Builder, Entry, Lease, Reports, SnapshotSource
+from runtime_worker.pool.eviction import HotView, PoolLimits, choose_cooling, choose_evictions
+from runtime_worker.pool.index import PoolIndex
+from shared.clock import Clock
+from shared.errors import NotFound, OrchestratorDeactivated, OrchestratorNotLoaded
+from shared.snapshots import InstanceChange, OrchestratorSnapshot
+
+
+class PoolCounts(msgspec.Struct, frozen=True):
+    hot: int
+    warm: int
+    cold: int
+
+
+class OrchestratorPool:
+    """Everything here runs in one event loop, and state changes only between awaits, so there are no locks.
+
+    `owns` tells whether this worker keeps the hot-tier instance of that id built without being asked;
+    `on_heap_change` is called whenever a build came or went.
+    """
+
+    def __init__(
+        self,
+        builder: Builder,
+        fetch: SnapshotSource,
+        clock: Clock,
+        reports: Reports,
+        *,
+        limits: PoolLimits,
+        owns: Callable[[UUID], bool],
+        on_heap_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._fetch = fetch
+        self._clock = clock
+        self._reports = reports
+        self._limits = limits
+        self._owns = owns
+        self._index = PoolIndex()
+        self._builds = Builds(
+            self._index,
+            builder,
+            fetch,
+            clock,
+            reports,
+            take_snapshot=self._take_snapshot,
+            on_gone=lambda instance_id: self._forget(instance_id, self._index.known_revision(instance_id)),
+            on_heap_change=on_heap_change,
+        )
+
+    # --- what the change feed tells ---
+
+    def apply(self, change: InstanceChange) -> None:
+        """Take in a change. One that is not newer than what is known changes nothing."""
+        if change.revision <= self._index.known_revision(change.instance_id):
+            return
+        if change.is_deleted:
+            self._forget(change.instance_id, change.revision)
+            return
+        entry = self._index.take(change, self._clock.monotonic())
+        # Whatever failed may work now: an explicit load or reload raises the revision too.
+        entry.failure = None
+        entry.is_evicted_by_pressure = False
+        if entry.snapshot is not None and entry.snapshot.config_hash != entry.config_hash:
+            self._index.set_snapshot(entry, None)
+        if not entry.may_serve:
+            self._builds.retire(entry)
+            self._builds.report(entry, "unloaded")
+        elif entry.current is not None and entry.is_current:
+            entry.current.revision = entry.revision
+            self._builds.report(entry, "ready")
+        elif self._wants_build(entry):
+            self._builds.start(entry)
+        elif entry.building is None:
+            # Loaded on demand only: neither ready nor unloaded.
+            self._reports.forget(entry.instance_id)
+
+    def ownership_changed(self) -> None:
+        """The set of live workers changed: build the hot-tier instances that are now ours."""
+        for entry in list(self._index.hot_tier.values()):
+            if self._wants_build(entry):
+                self._builds.start(entry)
+
+    # --- what a run needs ---
+
+    async def require(self, instance_id: UUID, org_id: UUID | None) -> Entry:
+        """The entry of an instance of this organization that may serve. Builds nothing.
+
+        Raises NotFound (unknown or another organization's), OrchestratorDeactivated, OrchestratorNotLoaded, and
+        StoreUnavailable when an instance that is not known yet cannot be asked for.
+        """
+        if self._index.find(instance_id) is None:
+            # Younger than the last look at the change feed.
+            self._take_snapshot(await self._fetch(instance_id))
+        return self._require_serving(instance_id, org_id)
+
+    async def lease(self, instance_id: UUID, org_id: UUID | None = None) -> Lease:
+        """A hold on the built orchestrator; the caller releases it. Builds it first when nothing is built.
+
+        Only the control plane, which has checked the organization itself, leaves it out. Raises what `require` raises,
+        and OrchestratorBuildFailed with the reason.
+        """
+        entry = await self.require(instance_id, org_id)
+        while entry.current is None:
+            if entry.failure is not None:
+                seconds = entry.failure.retry_at - self._clock.monotonic()
+                if seconds > 0:
+                    raise entry.failure.as_error(seconds)
+            await asyncio.shield(self._builds.start(entry))
+            entry = self._require_serving(instance_id, org_id)
+        entry.last_used = self._clock.monotonic()
+        entry.is_evicted_by_pressure = False
+        return entry.current.lease()
+
+    # --- upkeep ---
+
+    def maintain(self) -> None:
+        """Retry what failed and is due, send what nobody uses to warm, drop snapshots nobody asked for."""
+        for entry in [*self._index.hot.values(), *self._index.hot_tier.values()]:
+            if self._wants_build(entry):
+                self._builds.start(entry)
+        now = self._clock.monotonic()
+        evictions = choose_evictions([self._view(entry) for entry in self._index.hot.values()], now, self._limits)
+        for instance_id in (*evictions.expired, *evictions.pressed):
+            entry = self._index.hot[instance_id]
+            # Without this mark a hot-tier instance would be built again at once, and push out the next.
+            entry.is_evicted_by_pressure = instance_id in evictions.pressed
+            self._builds.retire(entry)
+            self._reports.forget(instance_id)
+        warm = [(instance_id, entry.last_used) for instance_id, entry in self._index.warm.items()]
+        for instance_id in choose_cooling(warm, now, self._limits):
+            self._index.set_snapshot(self._index.warm[instance_id], None)
+
+    def counts(self) -> PoolCounts:
+        hot, warm = len(self._index.hot), len(self._index.warm)
+        return PoolCounts(hot=hot, warm=warm, cold=len(self._index) - hot - warm)
+
+    def report_all(self) -> None:
+        """Tell again what is built, being built, failed or unloaded, for a registry that may have lost it."""
+        for entry in self._index.all():
+            if not entry.may_serve:
+                self._builds.report(entry, "unloaded")
+            elif entry.building is not None:
+                self._builds.report(entry, "building")
+            elif entry.failure is not None:
+                self._builds.report(entry, "failed", entry.failure.error.detail)
+            elif entry.is_current:
+                self._builds.report(entry, "ready")
+
+    async def close(self) -> None:
+        """Cancel builds, retire everything, and wait until what no run holds any more is closed."""
+        await self._builds.stop()
+        for entry in list(self._index.hot.values()):
+            self._builds.retire(entry)
+        await self._builds.closed()
+
+    # --- rules ---
+
+    def _wants_build(self, entry: Entry) -> bool:
+        """Whether it should be built without a request: what is hot stays newest, what is pinned becomes hot."""
+        if not entry.may_serve or entry.building is not None or entry.is_current:
+            return False
+        if entry.failure is not None and self._clock.monotonic() < entry.failure.retry_at:
+            return False
+        return entry.current is not None or self._is_pinned(entry)
+
+    def _is_pinned(self, entry: Entry) -> bool:
+        return entry.tier == "hot" and not entry.is_evicted_by_pressure and self._owns(entry.instance_id)
+
+    def _view(self, entry: Entry) -> HotView:
+        return HotView(
+            instance_id=entry.instance_id,
+            last_used=entry.last_used,
+            is_pinned=self._is_pinned(entry),
+            is_busy=entry.building is not None or (entry.current is not None and entry.current.is_leased),
+        )
+
+    def _require_serving(self, instance_id: UUID, org_id: UUID | None) -> Entry:
+        entry = self._index.find(instance_id)
+        if entry is None or (org_id is not None and entry.org_id != org_id):
+            raise NotFound("no such orchestrator")
+        if entry.status == "inactive":
+            raise OrchestratorDeactivated
+        if entry.status == "suspended":
+            raise OrchestratorNotLoaded("the orchestrator is suspended")
+        if entry.is_unloaded:
+            raise OrchestratorNotLoaded
+        return entry
+
+    def _take_snapshot(self, snapshot: OrchestratorSnapshot) -> None:
+        """Keep a snapshot. It may be newer than what the feed told so far, and then it is a change itself."""
+        self.apply(
+            InstanceChange(
+                instance_id=snapshot.instance_id,
+                org_id=snapshot.org_id,
+                revision=snapshot.revision,
+                config_hash=snapshot.config_hash,
+                status=snapshot.status,
+                tier=snapshot.tier,
+                is_unloaded=snapshot.is_unloaded,
+            )
+        )
+        entry = self._index.find(snapshot.instance_id)
+        if entry is not None and entry.revision == snapshot.revision:
+            entry.config_hash = snapshot.config_hash
+            self._index.set_snapshot(entry, snapshot)
+
+    def _forget(self, instance_id: UUID, revision: int) -> None:
+        entry = self._index.find(instance_id)
+        if entry is not None:
+            self._builds.retire(entry)
+        self._index.remove(instance_id, revision)
+        self._reports.forget(instance_id)

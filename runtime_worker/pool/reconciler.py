@@ -1,0 +1,89 @@
+"""Keeping the pool true to the control plane: by revision, whatever happens to events."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from runtime_worker.pool.heap import Heap
+from runtime_worker.pool.pool import OrchestratorPool
+from shared.errors import StoreUnavailable
+from shared.logging import get_logger
+from shared.snapshots import ChangePage
+
+POLL_SECONDS = 3.0
+"""How old a worker's view may get without the broker: the promise is 5 s, and a pass takes time too."""
+
+PAGE_SIZE = 500
+
+ChangeSource = Callable[[int, int], Awaitable[ChangePage]]
+"""`(since, limit)` → the page of the change feed. Raises StoreUnavailable when the control plane does not answer."""
+
+log = get_logger(__name__)
+
+
+class Reconciler:
+    """Asks for changes every few seconds and when poked. While nobody answers, the pool keeps its last good state."""
+
+    def __init__(self, pool: OrchestratorPool, changes: ChangeSource, heap: Heap) -> None:
+        self._pool = pool
+        self._changes = changes
+        self._heap = heap
+        self._since = 0
+        self._poked = asyncio.Event()
+        self._caught_up = asyncio.Event()
+        self._is_cut_off = False
+
+    @property
+    def has_caught_up(self) -> bool:
+        """Whether the whole feed has been read at least once."""
+        return self._caught_up.is_set()
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether the last attempt found no control plane."""
+        return self._is_cut_off
+
+    def hint(self, revision: int) -> None:
+        """An event says that something changed; one that is not news costs nothing."""
+        if revision > self._since:
+            self.poke()
+
+    def poke(self) -> None:
+        """Look now: an event may have been lost."""
+        self._poked.set()
+
+    async def wait_until_caught_up(self) -> None:
+        await self._caught_up.wait()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await self.catch_up()
+            self._pool.maintain()
+            self._heap.tidy()
+            try:
+                async with asyncio.timeout(POLL_SECONDS):
+                    await self._poked.wait()
+            except TimeoutError:
+                continue
+
+    async def catch_up(self) -> None:
+        """Apply everything after the last revision seen, oldest first."""
+        # Cleared before asking: a hint that comes while the answer travels must lead to another look.
+        self._poked.clear()
+        try:
+            while True:
+                page = await self._changes(self._since, PAGE_SIZE)
+                for change in page.changes:
+                    self._pool.apply(change)
+                self._since = max(self._since, page.next_since)
+                if not page.has_more:
+                    break
+        except StoreUnavailable as error:
+            if not self._is_cut_off:
+                log.warning("change_feed_unavailable", reason=error.detail, since=self._since)
+            self._is_cut_off = True
+            return
+        if self._is_cut_off:
+            log.info("change_feed_back", since=self._since)
+        self._is_cut_off = False
+        self._caught_up.set()

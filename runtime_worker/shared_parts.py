@@ -1,0 +1,37 @@
+"""What instances share in this process: model connections, model clients, plugin bundles and their packages."""
+
+from runtime_worker.engines.registry import engine_for
+from runtime_worker.models.connections import ModelConnections
+from runtime_worker.models.registry import ModelRegistry
+from runtime_worker.plugins.registry import BundleRegistry
+from runtime_worker.pool.building import PartsBuilder
+from shared.frameworks import RUNNABLE
+from shared.settings import WorkerSettings
+
+
+class SharedParts:
+    """Opened before the first build, closed after the last orchestrator."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._connections = ModelConnections(allow_private=settings.allow_private_model_hosts)
+        self._models = ModelRegistry(self._connections, settings.security.keyring)
+        self._bundles = BundleRegistry(settings)
+        self.builder = PartsBuilder(self._models, self._bundles)
+
+    @property
+    def model_count(self) -> int:
+        return self._models.count
+
+    @property
+    def bundle_count(self) -> int:
+        return self._bundles.count
+
+    async def open(self) -> None:
+        await self._connections.open()
+        # Importing a framework takes most of a second, which no live stream should wait for later.
+        for framework, mode in RUNNABLE:
+            engine_for(framework, mode)
+
+    async def close(self) -> None:
+        await self._bundles.close()
+        await self._connections.close()

@@ -1,0 +1,129 @@
+"""This worker among the others: its heartbeat, what it reports of instances, and which hot ones are its to keep."""
+
+import asyncio
+import os
+import resource
+from collections.abc import Callable
+from pathlib import Path
+from uuid import UUID
+
+from redis.exceptions import RedisError
+
+from shared.logging import get_logger
+from shared.workers import HEARTBEAT_SECONDS, InstanceState, WorkerRecord, WorkerRegistry, rank
+
+FULL_REPORT_BEATS = 30
+"""Every so many heartbeats everything is reported again, in case the registry lost it without our noticing."""
+
+log = get_logger(__name__)
+
+
+class Topology:
+    """Implements the pool's `Reports`. `describe` gives the record to announce, `report_all` fills the reports anew."""
+
+    def __init__(self, registry: WorkerRegistry, worker_id: str, describe: Callable[[], WorkerRecord]) -> None:
+        self._registry = registry
+        self._worker_id = worker_id
+        self._describe = describe
+        self._live: tuple[str, ...] = (worker_id,)
+        self._owned: dict[UUID, bool] = {}
+        self._told: dict[UUID, InstanceState | None] = {}
+        self._reported: set[UUID] = set()
+        self._has_news = asyncio.Event()
+        self._is_cut_off = False
+        self.on_membership: Callable[[], None] = lambda: None
+        self.report_all: Callable[[], None] = lambda: None
+
+    @property
+    def is_cut_off(self) -> bool:
+        return self._is_cut_off
+
+    def owns(self, instance_id: UUID) -> bool:
+        """Whether this worker is the one that keeps a hot-tier instance built."""
+        owned = self._owned.get(instance_id)
+        if owned is None:
+            owned = self._owned[instance_id] = rank(str(instance_id), self._live)[:1] == [self._worker_id]
+        return owned
+
+    def tell(self, state: InstanceState) -> None:
+        self._told[state.instance_id] = state
+        self._reported.add(state.instance_id)
+        self._has_news.set()
+
+    def forget(self, instance_id: UUID) -> None:
+        # Most instances are never reported at all; the registry need not hear of those.
+        if instance_id in self._reported:
+            self._reported.discard(instance_id)
+            self._told[instance_id] = None
+            self._has_news.set()
+
+    async def run(self) -> None:
+        """Heartbeat once a second, news as they come, until cancelled."""
+        loop = asyncio.get_running_loop()
+        beats, next_beat = 0, loop.time()
+        while True:
+            if loop.time() >= next_beat:
+                next_beat = loop.time() + HEARTBEAT_SECONDS
+                beats += 1
+                if beats % FULL_REPORT_BEATS == 0:
+                    self.report_all()
+                await self.beat()
+            await self._tell_registry()
+            try:
+                async with asyncio.timeout_at(next_beat):
+                    await self._has_news.wait()
+            except TimeoutError:
+                continue
+
+    async def beat(self) -> None:
+        """Announce this worker and look who else is there."""
+        try:
+            await self._registry.announce(self._describe())
+            live = await self._registry.live()
+        except RedisError as error:
+            if not self._is_cut_off:
+                log.warning("worker_registry_unavailable", reason=type(error).__name__)
+            self._is_cut_off = True
+            return
+        if self._is_cut_off:
+            log.info("worker_registry_back")
+            self._is_cut_off = False
+            self.report_all()
+        # Whoever drains gives its instances away; without anybody else they stay where they are.
+        ids = tuple(w.worker_id for w in live if not w.draining) or (self._worker_id,)
+        if ids != self._live:
+            self._live = ids
+            self._owned.clear()
+            self.on_membership()
+
+    async def leave(self) -> None:
+        try:
+            await self._registry.leave(self._worker_id)
+        except RedisError as error:
+            # The record expires by itself.
+            log.warning("worker_registry_unavailable", reason=type(error).__name__)
+
+    async def _tell_registry(self) -> None:
+        if not self._told:
+            self._has_news.clear()
+            return
+        told, self._told = self._told, {}
+        self._has_news.clear()
+        try:
+            await self._registry.report(self._worker_id, [state for state in told.values() if state is not None])
+            for instance_id, state in told.items():
+                if state is None:
+                    await self._registry.forget(self._worker_id, instance_id)
+        except RedisError:
+            # Kept for the next beat, under whatever was told meanwhile.
+            self._told = {**told, **self._told}
+
+
+def rss_mb() -> float:
+    """Resident memory of this process in MB."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        # Not Linux: the highest it ever was, in bytes, is the best there is.
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6

@@ -1,0 +1,94 @@
+"""Ends of turns that MongoDB did not take at once: kept, tried again, and waited for before the process leaves."""
+
+import asyncio
+from collections import deque
+from uuid import UUID
+
+from runtime_worker.conversations.base import ConversationStore, TurnEnd
+from shared.errors import StoreUnavailable
+from shared.logging import get_logger
+
+SAVE_SECONDS = 2.0
+"""How long the end of a run waits for its own saving before the client is told that it is not saved yet."""
+
+RETRY_SECONDS = 0.5
+MAX_WAITING = 5_000
+"""Answers are small; so many are an outage of an hour at full load. Beyond it the oldest are given up, loudly."""
+
+log = get_logger(__name__)
+
+
+class SaveBacklog:
+    """`save` now, or else in the background and in order."""
+
+    def __init__(self, store: ConversationStore) -> None:
+        self._store = store
+        self._waiting: deque[tuple[UUID, TurnEnd]] = deque()
+        self._has_some = asyncio.Event()
+        self._flushing = asyncio.Lock()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    async def save(self, org_id: UUID, turn: TurnEnd) -> bool:
+        """Whether it is stored now. If not, it is kept and stored as soon as possible. Never raises."""
+        if not self._waiting:
+            try:
+                async with asyncio.timeout(SAVE_SECONDS):
+                    await self._store.end_turn(org_id, turn)
+            except (StoreUnavailable, TimeoutError):
+                log.warning("save_postponed", org_id=str(org_id), run_id=str(turn.run.run_id))
+            except Exception:  # Whatever the driver makes of it, what the user saw is worth another try.
+                log.exception("save_failed", org_id=str(org_id), run_id=str(turn.run.run_id))
+            else:
+                return True
+        self._waiting.append((org_id, turn))
+        if len(self._waiting) > MAX_WAITING:
+            lost_org, lost = self._waiting.popleft()
+            log.error("answer_lost", org_id=str(lost_org), run_id=str(lost.run.run_id))
+        self._has_some.set()
+        return False
+
+    async def settle(self, conversation_id: UUID) -> None:
+        """Before a next turn: have this conversation's earlier ends stored, so that its history is whole."""
+        if any(turn.run.conversation_id == conversation_id for _, turn in self._waiting):
+            await self._flush()
+
+    async def run(self) -> None:
+        """Try again and again, until cancelled."""
+        while True:
+            await self._has_some.wait()
+            await asyncio.sleep(RETRY_SECONDS)
+            await self._flush_quietly()
+
+    async def drain(self, timeout_seconds: float) -> None:
+        """Last attempts before leaving; what still cannot be stored is logged by run."""
+        deadline = asyncio.get_running_loop().time() + timeout_seconds
+        while self._waiting and asyncio.get_running_loop().time() < deadline:
+            await self._flush_quietly()
+            if self._waiting:
+                await asyncio.sleep(RETRY_SECONDS)
+        for org_id, turn in self._waiting:
+            log.error("answer_lost", org_id=str(org_id), run_id=str(turn.run.run_id))
+
+    async def _flush_quietly(self) -> None:
+        try:
+            await self._flush()
+        except StoreUnavailable:
+            return
+        except Exception:  # One that can never be stored must not hold up those behind it.
+            org_id, turn = self._waiting.popleft()
+            log.exception("answer_lost", org_id=str(org_id), run_id=str(turn.run.run_id))
+
+    async def _flush(self) -> None:
+        """Store everything that waits, oldest first. Raises StoreUnavailable."""
+        async with self._flushing:
+            while self._waiting:
+                oldest = self._waiting[0]
+                org_id, turn = oldest
+                await self._store.end_turn(org_id, turn)
+                # It may have been given up meanwhile, to make room.
+                if self._waiting and self._waiting[0] is oldest:
+                    self._waiting.popleft()
+                log.info("save_caught_up", org_id=str(org_id), run_id=str(turn.run.run_id))
+            self._has_some.clear()

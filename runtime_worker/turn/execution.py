@@ -1,0 +1,152 @@
+"""Driving one run to its end: the engine's work, the deadline, cancelling, saving, and the last event."""
+
+import asyncio
+from typing import Any
+
+from runtime_worker.conversations.base import Message, TokenUsage, TurnEnd
+from runtime_worker.engines.base import RunRequest, RunResult
+from runtime_worker.models.base import ModelMessage, Usage
+from runtime_worker.pool.entry import Lease
+from runtime_worker.turn.backlog import SaveBacklog
+from runtime_worker.turn.history import CHARS_PER_TOKEN
+from runtime_worker.turn.run import Run
+from runtime_worker.turn.run_locks import RunLocks
+from shared.clock import Clock
+from shared.errors import DomainError, RunFailed, RunTimedOut
+from shared.ids import new_id
+from shared.logging import get_logger
+
+STOP_SECONDS = 0.15
+"""How long an engine may take to stop when told to; a cancel is answered within 250 ms, so it cannot be much."""
+
+log = get_logger(__name__)
+
+
+class Execution:
+    """Runs turns. `drive` is the whole life of a run's task; it raises nothing."""
+
+    def __init__(self, backlog: SaveBacklog, locks: RunLocks, clock: Clock) -> None:
+        self._backlog = backlog
+        self._locks = locks
+        self._clock = clock
+
+    async def drive(self, run: Run, lease: Lease, request: RunRequest) -> None:
+        started = self._clock.monotonic()
+        work = asyncio.create_task(lease.orchestrator.run(request, run.stream), name=f"engine-{run.run_id}")
+        # The engine may go on for a moment after it was told to stop; the orchestrator is its own until it is done.
+        work.add_done_callback(lambda _: lease.release())
+        result = await self._outcome(run, work, request.deadline)
+        await self._finish(run, result, duration_ms=round((self._clock.monotonic() - started) * 1000))
+
+    async def _outcome(self, run: Run, work: "asyncio.Task[RunResult]", deadline: float) -> RunResult | None:
+        """Wait for the engine, the deadline or a cancel, whichever is first; the result if there is one."""
+        seconds = deadline - asyncio.get_running_loop().time()
+        either: set[asyncio.Future[Any]] = {work, run.stop_requested}
+        await asyncio.wait(either, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            run.status = "cancelled" if run.stop_requested.done() else "failed"
+            run.error = None if run.stop_requested.done() else RunTimedOut()
+            work.cancel()
+            await asyncio.wait({work}, timeout=STOP_SECONDS)
+            if not work.done():
+                log.error("engine_does_not_stop", run_id=str(run.run_id), instance_id=str(run.instance_id))
+                work.add_done_callback(_swallow)
+                return None
+            _swallow(work)
+            return None
+        try:
+            result = work.result()
+        except DomainError as error:
+            run.error = error
+        except asyncio.CancelledError:
+            run.error = RunFailed("the run was interrupted")
+        except (
+            Exception
+        ):  # An engine is a framework with plugins in it: anything may come, and the caller sees none of it.
+            log.exception("run_crashed", run_id=str(run.run_id), instance_id=str(run.instance_id))
+            run.error = RunFailed()
+        else:
+            run.status = "completed"
+            return result
+        run.status = "failed"
+        return None
+
+    async def _finish(self, run: Run, result: RunResult | None, *, duration_ms: int) -> None:
+        stream = run.stream
+        if result is None:
+            stream.close_open("cancelled" if run.status == "cancelled" else "the run failed")
+        else:
+            run.agent_hops, run.current_agent = result.agent_hops, result.current_agent
+        run.ended_at = self._clock.now()
+        text = stream.text
+        run.usage = _usage(result.usage) if result else _estimate(text)
+        answer = self._answer(run, text, result.tool_messages if result else ())
+        end = TurnEnd(run=run.record(last_seq=stream.last_seq + 1), answer=answer)
+        saved = await self._backlog.save(run.org_id, end)
+        # Before the last event: the client may send its next message the moment it reads that.
+        await self._locks.release(run.org_id, run.conversation_id, run.run_id)
+        if run.error is not None:
+            error = run.error
+            stream.end("error", {"code": error.code, "message": error.detail, "retryable": error.retryable})
+        else:
+            stream.end(
+                "metadata",
+                {
+                    "final": True,
+                    "status": run.status,
+                    "message_id": run.message_id if answer else None,
+                    "saved": saved,
+                    "usage": run.usage,
+                    "agent_hops": run.agent_hops,
+                    "duration_ms": duration_ms,
+                    **({"error_code": result.error_code} if result and result.error_code else {}),
+                },
+            )
+        log.info(
+            "run_ended",
+            run_id=str(run.run_id),
+            org_id=str(run.org_id),
+            instance_id=str(run.instance_id),
+            status=run.status,
+            code=run.error.code if run.error else None,
+            duration_ms=duration_ms,
+            saved=saved,
+        )
+
+    def _answer(self, run: Run, text: str, tool_messages: tuple[ModelMessage, ...]) -> Message | None:
+        """What of the run belongs into the conversation: everything the user saw, also when it broke off."""
+        is_complete = run.status == "completed"
+        if not text and not is_complete:
+            return None
+        run.message_id = new_id()
+        return Message(
+            message_id=run.message_id,
+            conversation_id=run.conversation_id,
+            run_id=run.run_id,
+            role="assistant",
+            content=text,
+            created_at=run.ended_at or self._clock.now(),
+            tool_messages=tool_messages,
+            usage=run.usage,
+            status="complete" if is_complete else "partial",
+        )
+
+
+def _usage(usage: Usage) -> TokenUsage:
+    return TokenUsage(
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cached_tokens=usage.cached_tokens,
+        is_estimated=usage.is_estimated,
+    )
+
+
+def _estimate(text: str) -> TokenUsage:
+    """For a run that was stopped before its provider counted: what is certain is only what came out."""
+    return TokenUsage(output_tokens=-(-len(text) // CHARS_PER_TOKEN), is_estimated=True)
+
+
+def _swallow(work: "asyncio.Task[RunResult]") -> None:
+    """Take note of how a stopped engine ended, so that it is not reported as an exception nobody looked at."""
+    if not work.cancelled():
+        work.exception()

@@ -1,0 +1,147 @@
+"""One run as this process knows it, and the table of all that are going on."""
+
+import asyncio
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from uuid import UUID
+
+from runtime_worker.conversations.base import RunError, RunRecord, TokenUsage
+from runtime_worker.engines.base import RunStatus
+from runtime_worker.stream.run_stream import RunStream
+from shared.errors import DomainError, Draining, WorkerBusy
+
+MAX_ACTIVE_RUNS = 2_000
+"""Far beyond what one core can stream; it keeps a flood from taking the memory of the runs that are going on."""
+
+
+class Run:
+    """A running turn. It belongs to its table, not to the request that started it."""
+
+    def __init__(
+        self,
+        *,
+        run_id: UUID,
+        org_id: UUID,
+        user_id: UUID,
+        conversation_id: UUID,
+        instance_id: UUID,
+        config_hash: str,
+        started_at: datetime,
+        stream: RunStream,
+    ) -> None:
+        self.run_id = run_id
+        self.org_id = org_id
+        self.user_id = user_id
+        self.conversation_id = conversation_id
+        self.instance_id = instance_id
+        self.config_hash = config_hash
+        self.message_id: UUID | None = None
+        self.started_at = started_at
+        self.stream = stream
+        self.status: RunStatus = "running"
+        self.error: DomainError | None = None
+        self.usage: TokenUsage | None = None
+        self.agent_hops = 0
+        self.current_agent: str | None = None
+        self.ended_at: datetime | None = None
+        self.stop_requested: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._done = asyncio.Event()
+
+    def cancel(self) -> None:
+        """Ask it to end as cancelled. Safe to repeat, and too late when it has ended."""
+        if not self.stop_requested.done():
+            self.stop_requested.set_result(None)
+
+    async def wait(self) -> None:
+        """Until it has ended and everything about it is told."""
+        await self._done.wait()
+
+    def finished(self) -> None:
+        self._done.set()
+
+    def record(self, *, last_seq: int | None = None) -> RunRecord:
+        error = self.error
+        return RunRecord(
+            run_id=self.run_id,
+            conversation_id=self.conversation_id,
+            instance_id=self.instance_id,
+            user_id=self.user_id,
+            config_hash=self.config_hash,
+            status=self.status,
+            started_at=self.started_at,
+            ended_at=self.ended_at,
+            error=RunError(error.code, error.detail, error.retryable) if error else None,
+            usage=self.usage,
+            last_seq=self.stream.last_seq if last_seq is None else last_seq,
+            message_id=self.message_id,
+        )
+
+
+class RunTable:
+    """Every run of this process and the task that drives it."""
+
+    def __init__(self, max_runs: int = MAX_ACTIVE_RUNS) -> None:
+        self.capacity = max_runs
+        self._runs: dict[UUID, Run] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_draining = False
+        self._starting = 0
+        self._none_starting = asyncio.Event()
+        self._none_starting.set()
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    @property
+    def is_draining(self) -> bool:
+        return self._is_draining
+
+    @contextmanager
+    def admission(self) -> Iterator[None]:
+        """The time between accepting a turn and its run; draining waits for it. Raises Draining or WorkerBusy."""
+        if self._is_draining:
+            raise Draining
+        if len(self._runs) + self._starting >= self.capacity:
+            raise WorkerBusy
+        self._starting += 1
+        self._none_starting.clear()
+        try:
+            yield
+        finally:
+            self._starting -= 1
+            if self._starting == 0:
+                self._none_starting.set()
+
+    def start(self, run: Run, work: Coroutine[None, None, None]) -> None:
+        """Take the run and the coroutine that drives it to its end."""
+        self._runs[run.run_id] = run
+        task = asyncio.create_task(work, name=f"run-{run.run_id}")
+        self._tasks.add(task)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            self._runs.pop(run.run_id, None)
+            run.finished()
+
+        task.add_done_callback(ended)
+
+    def find(self, run_id: UUID) -> Run | None:
+        return self._runs.get(run_id)
+
+    def all(self) -> list[Run]:
+        return list(self._runs.values())
+
+    async def drain(self, grace_seconds: float) -> None:
+        """Take no new runs, let the present ones finish, and cancel those that do not in time."""
+        self._is_draining = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace_seconds):
+                await self._none_starting.wait()
+                if self._tasks:
+                    await asyncio.wait(self._tasks)
+        await self._none_starting.wait()
+        for run in self.all():
+            run.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)

@@ -1,0 +1,62 @@
+"""Finding and cancelling runs, whichever worker drives them."""
+
+from uuid import UUID
+
+import msgspec
+
+from runtime_worker.conversations.base import ConversationStore, RunError, RunRecord, TurnEnd
+from runtime_worker.turn.cancellation import Cancellations
+from runtime_worker.turn.run import RunTable
+from runtime_worker.turn.run_locks import RunLocks
+from shared.clock import Clock
+from shared.errors import Conflict, NotFound, WorkerLost
+
+
+class RunLookup:
+    """`user_id` None sees every run of the organization, anybody else only their own."""
+
+    def __init__(
+        self, table: RunTable, store: ConversationStore, locks: RunLocks, cancellations: Cancellations, clock: Clock
+    ) -> None:
+        self._table = table
+        self._store = store
+        self._locks = locks
+        self._cancellations = cancellations
+        self._clock = clock
+
+    async def get(self, org_id: UUID, run_id: UUID, *, user_id: UUID | None) -> RunRecord:
+        """Raises NotFound. A run whose worker was lost is found out here, and stored as failed."""
+        run = self._table.find(run_id)
+        if run is not None and run.org_id == org_id:
+            record = run.record()
+        else:
+            found = await self._store.find_run(org_id, run_id)
+            if found is None:
+                raise NotFound("no such run")
+            record = await self._lost_or_not(org_id, found)
+        if user_id is not None and record.user_id != user_id:
+            raise NotFound("no such run")
+        return record
+
+    async def cancel(self, org_id: UUID, run_id: UUID, *, user_id: UUID | None) -> RunRecord:
+        """Raises NotFound, and Conflict for a run that ended by itself."""
+        record = await self.get(org_id, run_id, user_id=user_id)
+        if record.status in ("completed", "failed"):
+            raise Conflict(f"the run has ended as {record.status}")
+        if run := self._table.find(run_id):
+            run.cancel()
+        elif record.status != "cancelled":
+            await self._cancellations.ask(run_id)
+        return record
+
+    async def _lost_or_not(self, org_id: UUID, record: RunRecord) -> RunRecord:
+        if record.status not in ("queued", "running") or await self._locks.is_alive(record.run_id):
+            return record
+        # It may have ended between the two questions; only what is still stored as running was lost.
+        again = await self._store.find_run(org_id, record.run_id)
+        if again is None or again.status not in ("queued", "running"):
+            return again or record
+        error = RunError(WorkerLost.code, WorkerLost.title, WorkerLost.retryable)
+        lost = msgspec.structs.replace(record, status="failed", ended_at=self._clock.now(), error=error)
+        await self._store.end_turn(org_id, TurnEnd(run=lost, answer=None))
+        return lost

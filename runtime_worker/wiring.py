@@ -1,0 +1,185 @@
+"""Every part of a worker, put together once, opened in order and closed in reverse."""
+
+import asyncio
+import hmac
+from collections.abc import Callable
+from importlib.metadata import version
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from runtime_worker.background import BackgroundTasks
+from runtime_worker.consumers.base import EventConsumer, listener_for
+from runtime_worker.control_plane_client import ControlPlaneClient
+from runtime_worker.conversations.mongo import MongoConversationStore, mongo_client
+from runtime_worker.conversations.service import ConversationService
+from runtime_worker.engines.registry import shared_template_count
+from runtime_worker.pool.entry import Builder
+from runtime_worker.pool.eviction import PoolLimits
+from runtime_worker.pool.heap import Heap
+from runtime_worker.pool.pool import OrchestratorPool
+from runtime_worker.pool.reconciler import Reconciler
+from runtime_worker.shared_parts import SharedParts
+from runtime_worker.topology import Topology, rss_mb
+from runtime_worker.turn.backlog import SaveBacklog
+from runtime_worker.turn.cancellation import Cancellations
+from runtime_worker.turn.execution import Execution
+from runtime_worker.turn.run import RunTable
+from runtime_worker.turn.run_locks import RunLocks
+from runtime_worker.turn.run_lookup import RunLookup
+from runtime_worker.turn.service import TurnService
+from shared.clock import Clock, SystemClock
+from shared.ids import new_id
+from shared.security.grants import GrantCache
+from shared.security.sessions import SessionStore
+from shared.security.tokens import TokenSigner
+from shared.settings import WorkerSettings
+from shared.workers import WorkerRecord, WorkerRegistry
+
+REDIS_SECONDS = 2.0
+"""How long a request waits for Redis before it is answered 503."""
+
+FIRST_SYNC_SECONDS = 3.0
+SAVE_ON_EXIT_SECONDS = 10.0
+
+
+def redis_client(url: str) -> "Redis":
+    """One retry covers a connection that went stale while idle; more would only hide that Redis is away."""
+    return Redis.from_url(
+        url,
+        socket_connect_timeout=REDIS_SECONDS,
+        socket_timeout=REDIS_SECONDS,
+        retry=Retry(NoBackoff(), 1),
+        health_check_interval=30,
+    )
+
+
+class Worker:
+    """One worker process. `builder` is what makes orchestrators; without one they are made of shared real parts."""
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        *,
+        builder: Builder | None = None,
+        clock: Clock | None = None,
+        on_death: Callable[[], None],
+    ) -> None:
+        self.settings = settings
+        self.worker_id = f"worker-{new_id().hex[-12:]}"
+        self._clock = clock = clock or SystemClock()
+        self._started_at = clock.now()
+        self._version = version("cadence")
+        self._background = BackgroundTasks(on_death)
+
+        self.redis = redis_client(settings.redis_url)
+        self._mongo = mongo_client(settings.mongo_url)
+        self.store = MongoConversationStore(self._mongo)
+        self.control_plane = ControlPlaneClient(settings.control_plane_url, settings.security.worker_token)
+
+        self.tokens = TokenSigner(settings.security.secret_key, settings.security.jwt_algorithm)
+        self.sessions = SessionStore(self.redis, clock)
+        self.grants = GrantCache(self.redis, self.control_plane.grant)
+
+        self.table = RunTable()
+        self._heap = Heap(is_idle=lambda: len(self.table) == 0)
+        self._parts = SharedParts(settings)
+        self.topology = Topology(WorkerRegistry(self.redis, clock), self.worker_id, self._describe)
+        self.pool = OrchestratorPool(
+            builder or self._parts.builder,
+            self.control_plane.snapshot,
+            clock,
+            self.topology,
+            limits=PoolLimits(
+                settings.pool.max_hot_pool_size, settings.pool.demand_ttl_seconds, settings.pool.warm_ttl_seconds
+            ),
+            owns=self.topology.owns,
+            on_heap_change=self._heap.changed,
+        )
+        self.topology.on_membership = self.pool.ownership_changed
+        self.topology.report_all = self.pool.report_all
+        self.reconciler = Reconciler(self.pool, self.control_plane.changes, self._heap)
+        self.events = EventConsumer(
+            listener_for(settings.broker_url, self.worker_id, self.reconciler.hint, self.reconciler.poke),
+            on_connected=self.reconciler.poke,
+        )
+
+        self._locks = RunLocks(self.redis, self.worker_id, self.table)
+        self._cancellations = Cancellations(self.redis, self.table)
+        self._backlog = SaveBacklog(self.store)
+        self.turns = TurnService(
+            self.pool,
+            self.store,
+            self._locks,
+            self.table,
+            self._backlog,
+            Execution(self._backlog, self._locks, clock),
+            clock,
+        )
+        self.runs = RunLookup(self.table, self.store, self._locks, self._cancellations, clock)
+        self.conversations = ConversationService(self.store, self._locks)
+
+    def is_worker_token(self, token: str) -> bool:
+        return hmac.compare_digest(token.encode(), self.settings.security.worker_token.encode())
+
+    async def open(self) -> None:
+        """Ready to serve when it returns, or as ready as the stores allow: none of them has to be up."""
+        await self.control_plane.open()
+        await self._parts.open()
+        # Who else is there decides which hot instances are ours, so it comes before the first look at the feed.
+        await self.topology.beat()
+        start = self._background.start
+        start("heartbeat", self.topology.run())
+        start("reconciler", self.reconciler.run())
+        start("events", self.events.run())
+        start("run-locks", self._locks.run())
+        start("cancellations", self._cancellations.run())
+        start("save-backlog", self._backlog.run())
+        try:
+            async with asyncio.timeout(FIRST_SYNC_SECONDS):
+                await self.reconciler.wait_until_caught_up()
+        except TimeoutError:
+            pass
+        self._heap.started()
+
+    async def drain(self) -> None:
+        """Fail readiness and say so in the registry first, then let live streams finish, then cancel the rest."""
+        drained = asyncio.create_task(self.table.drain(self.settings.serving.drain_seconds))
+        # The task has to run once before the heartbeat tells of it.
+        await asyncio.sleep(0)
+        await self.topology.beat()
+        await drained
+
+    async def close(self) -> None:
+        """After `drain`: store what is not stored, leave the registry, let go of everything."""
+        if not self.table.is_draining:
+            await self.drain()
+        await self._backlog.drain(SAVE_ON_EXIT_SECONDS)
+        await self._background.stop()
+        await self.topology.leave()
+        await self.events.stop()
+        await self.pool.close()
+        await self._parts.close()
+        await self.control_plane.close()
+        await self._mongo.close()
+        await self.redis.aclose()
+
+    def _describe(self) -> WorkerRecord:
+        counts = self.pool.counts()
+        return WorkerRecord(
+            worker_id=self.worker_id,
+            url=self.settings.public_url,
+            version=self._version,
+            started_at=self._started_at,
+            draining=self.table.is_draining,
+            active_runs=len(self.table),
+            capacity=self.table.capacity,
+            rss_mb=round(rss_mb(), 1),
+            hot=counts.hot,
+            warm=counts.warm,
+            cold=counts.cold,
+            shared_models=self._parts.model_count,
+            shared_bundles=self._parts.bundle_count,
+            shared_templates=shared_template_count(),
+        )

@@ -1,0 +1,46 @@
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtime_worker.models import sse
+from runtime_worker.models.sse import EventStream
+from shared.errors import ModelProtocolError
+
+payloads = st.lists(
+    st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), min_size=1), max_size=6
+)
+
+
+def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
+    edges = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
+    return [data[start:end] for start, end in pairwise(edges)]
+
+
+@given(texts=payloads, newline=st.sampled_from([b"\n", b"\r\n"]), cuts=st.lists(st.integers(min_value=0), max_size=20))
+def test_events_are_the_same_wherever_the_bytes_are_cut(texts: list[str], newline: bytes, cuts: list[int]) -> None:
+    wire = b": a comment" + newline * 2
+    for text in texts:
+        wire += b"event: x" + newline + b"data: " + text.encode() + newline + b"id: 7" + newline * 2
+    stream = EventStream()
+    events = [event for piece in pieces(wire, cuts) for event in stream.feed(piece)]
+    assert [event.decode() for event in events] == texts
+    assert stream.finish() == []
+
+
+def test_lines_of_one_event_are_joined_and_the_space_is_optional() -> None:
+    assert EventStream().feed(b"data:one\ndata: two\n\n") == [b"one\ntwo"]
+
+
+def test_the_last_event_counts_even_without_its_empty_line() -> None:
+    stream = EventStream()
+    assert stream.feed(b"data: [DONE]") == []
+    assert stream.finish() == [b"[DONE]"]
+
+
+@pytest.mark.parametrize("wire", [b"data: " + b"x" * 100, b"data: 0123456789\n" * 10])
+def test_an_event_without_end_is_refused(monkeypatch: pytest.MonkeyPatch, wire: bytes) -> None:
+    monkeypatch.setattr(sse, "MAX_EVENT_BYTES", 64)
+    with pytest.raises(ModelProtocolError):
+        EventStream().feed(wire)

@@ -1,0 +1,64 @@
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+
+from runtime_worker.models.upstream_errors import error_in_stream, error_of_status, excerpt, retry_after_of
+
+KEY = "sk-live-abcdefghijklmnop"
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (401, "LL-0002"),
+        (403, "LL-0002"),
+        (429, "LL-0003"),
+        (400, "LL-0004"),
+        (404, "LL-0004"),
+        (422, "LL-0004"),
+        (302, "LL-0005"),
+        (408, "LL-0005"),
+        (500, "LL-0005"),
+        (529, "LL-0005"),
+    ],
+)
+def test_every_status_has_its_code(status: int, code: str) -> None:
+    assert error_of_status(status).code == code
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        ({"code": 429}, "LL-0003"),
+        ({"code": "429"}, "LL-0003"),
+        ({"type": "rate_limit_exceeded"}, "LL-0003"),
+        ({"code": 401, "message": KEY}, "LL-0002"),
+        ({"message": "overloaded"}, "LL-0005"),
+        ("overloaded", "LL-0005"),
+    ],
+)
+def test_an_error_event_has_a_code_and_is_not_repeated(error: object, code: str) -> None:
+    found = error_in_stream(error)
+    assert found.code == code
+    assert KEY not in found.detail
+    assert "overloaded" not in found.detail
+
+
+def test_retry_after_may_be_seconds_or_a_date() -> None:
+    assert retry_after_of("7") == 7
+    in_a_minute = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
+    assert 55 < (retry_after_of(in_a_minute) or 0) <= 60
+    assert retry_after_of(None) is None
+    assert retry_after_of("soon") is None
+
+
+@pytest.mark.parametrize("shown", [KEY, "sk-live-***mnop", "sk-liv...mnop"])
+def test_an_upstream_that_repeats_the_key_does_not_get_it_into_the_log(shown: str) -> None:
+    text = excerpt(f'{{"error": {{"message": "Incorrect API key provided: {shown}\\nSee docs"}}}}'.encode(), KEY)
+    assert text == "Incorrect API key provided: *** See docs"
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[1]", b'{"error": {"message": 1}}', b"\xff\xfe"])
+def test_an_error_body_of_another_form_says_nothing(body: bytes) -> None:
+    assert excerpt(body, KEY) == ""

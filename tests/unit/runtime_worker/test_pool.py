@@ -1,0 +1,213 @@
+import asyncio
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from runtime_worker.pool.eviction import PoolLimits
+from runtime_worker.pool.pool import OrchestratorPool
+from shared.errors import NotFound, OrchestratorBuildFailed, StoreUnavailable
+from shared.snapshots import InstanceChange, OrchestratorSnapshot
+from shared.workers import InstanceState
+from tests.fakes.clock import ManualClock
+from tests.fakes.instances import instance_snapshot, llm_config_snapshot
+from tests.fakes.orchestrators import ScriptedBuilder
+
+
+class ControlPlane:
+    """The instances as they are, one revision after the other."""
+
+    def __init__(self) -> None:
+        self.snapshots: dict[UUID, OrchestratorSnapshot] = {}
+        self.fetches = 0
+        self.is_away = False
+
+    async def fetch(self, instance_id: UUID) -> OrchestratorSnapshot:
+        self.fetches += 1
+        await asyncio.sleep(0)
+        if self.is_away:
+            raise StoreUnavailable("the control plane does not answer")
+        if instance_id not in self.snapshots:
+            raise NotFound
+        return self.snapshots[instance_id]
+
+    def put(self, snapshot: OrchestratorSnapshot) -> InstanceChange:
+        self.snapshots[snapshot.instance_id] = snapshot
+        return InstanceChange(
+            snapshot.instance_id,
+            snapshot.org_id,
+            snapshot.revision,
+            snapshot.config_hash,
+            snapshot.status,
+            snapshot.tier,
+            snapshot.is_unloaded,
+        )
+
+
+class Reports:
+    def __init__(self) -> None:
+        self.told: list[InstanceState] = []
+
+    def tell(self, state: InstanceState) -> None:
+        self.told.append(state)
+
+    def forget(self, instance_id: UUID) -> None:
+        self.told.clear()
+
+
+class Setup:
+    def __init__(self) -> None:
+        self.builder = ScriptedBuilder()
+        self.control_plane = ControlPlane()
+        self.clock = ManualClock()
+        self.reports = Reports()
+        self.snapshot = msgspec.structs.replace(
+            instance_snapshot(llm_config_snapshot("http://model.test/v1")), tier="demand", config_hash="A"
+        )
+        self.pool = OrchestratorPool(
+            self.builder,
+            self.control_plane.fetch,
+            self.clock,
+            self.reports,
+            limits=PoolLimits(),
+            owns=lambda _: True,
+        )
+
+    def change(self, revision: int, config_hash: str) -> None:
+        self.snapshot = msgspec.structs.replace(self.snapshot, revision=revision, config_hash=config_hash)
+        self.pool.apply(self.control_plane.put(self.snapshot))
+
+    async def served(self) -> str:
+        lease = await self.pool.lease(self.snapshot.instance_id, self.snapshot.org_id)
+        lease.release()
+        return lease.snapshot.config_hash
+
+    async def until(self, *hashes: str) -> None:
+        async with asyncio.timeout(5):
+            while self.builder.builds != list(hashes):
+                await asyncio.sleep(0)
+            while any(entry.building for entry in self.pool._index.all()):
+                await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def setup() -> Setup:
+    return Setup()
+
+
+async def test_many_first_requests_make_one_build(setup: Setup) -> None:
+    setup.change(1, "A")
+    assert await asyncio.gather(*[setup.served() for _ in range(50)]) == ["A"] * 50
+    assert setup.builder.builds == ["A"]
+    assert setup.control_plane.fetches == 1
+
+
+async def test_the_old_build_serves_until_the_new_one_is_done(setup: Setup) -> None:
+    setup.change(1, "A")
+    await setup.served()
+    setup.builder.may_finish.clear()
+    setup.change(2, "B")
+    assert await setup.served() == "A"
+    setup.builder.may_finish.set()
+    await setup.until("A", "B")
+    assert await setup.served() == "B"
+
+
+async def test_a_replaced_build_is_closed_only_when_its_last_run_ends(setup: Setup) -> None:
+    setup.change(1, "A")
+    lease = await setup.pool.lease(setup.snapshot.instance_id)
+    setup.change(2, "B")
+    await setup.until("A", "B")
+    assert [o.snapshot.config_hash for o in setup.builder.open] == ["A", "B"]
+    lease.release()
+    await setup.pool._builds.closed()
+    assert [o.snapshot.config_hash for o in setup.builder.open] == ["B"]
+
+
+async def test_a_failed_reload_keeps_the_old_one_serving_and_is_reported(setup: Setup) -> None:
+    setup.change(1, "A")
+    await setup.served()
+    setup.builder.failing.add(setup.snapshot.instance_id)
+    setup.change(2, "B")
+    async with asyncio.timeout(5):
+        while setup.reports.told[-1].state != "failed":
+            await asyncio.sleep(0)
+    assert setup.reports.told[-1].reason == "the plugin cannot be imported"
+    assert await setup.served() == "A"
+
+
+async def test_a_failed_build_answers_at_once_until_its_wait_is_over(setup: Setup) -> None:
+    setup.builder.failing.add(setup.snapshot.instance_id)
+    setup.change(1, "A")
+    for _ in range(3):
+        with pytest.raises(OrchestratorBuildFailed, match="cannot be imported"):
+            await setup.served()
+    assert setup.control_plane.fetches == 1
+    setup.builder.failing.clear()
+    setup.clock.advance(1)
+    assert await setup.served() == "A"
+
+
+async def test_a_changed_input_ends_the_wait_after_a_failure(setup: Setup) -> None:
+    setup.builder.failing.add(setup.snapshot.instance_id)
+    setup.change(1, "A")
+    with pytest.raises(OrchestratorBuildFailed):
+        await setup.served()
+    setup.builder.failing.clear()
+    setup.change(2, "B")
+    assert await setup.served() == "B"
+
+
+async def test_an_equal_configuration_is_not_built_again(setup: Setup) -> None:
+    setup.change(1, "A")
+    await setup.served()
+    setup.change(2, "A")
+    assert setup.reports.told[-1].state == "ready"
+    assert setup.reports.told[-1].revision == 2
+    assert await setup.served() == "A"
+    assert setup.builder.builds == ["A"]
+
+
+async def test_a_change_that_was_taken_back_while_it_was_built_is_never_served(setup: Setup) -> None:
+    setup.change(1, "A")
+    await setup.served()
+    setup.builder.may_finish.clear()
+    setup.change(2, "B")
+    for _ in range(20):
+        await asyncio.sleep(0)
+    setup.change(3, "A")
+    setup.builder.may_finish.set()
+    await setup.until("A", "B")
+    assert await setup.served() == "A"
+    await setup.pool._builds.closed()
+    assert [o.snapshot.config_hash for o in setup.builder.open] == ["A"]
+
+
+async def test_without_the_control_plane_what_is_built_serves_and_what_is_not_says_so(setup: Setup) -> None:
+    setup.change(1, "A")
+    await setup.served()
+    setup.control_plane.is_away = True
+    setup.change(2, "B")
+    assert await setup.served() == "A"
+    other = msgspec.structs.replace(setup.snapshot, instance_id=UUID(int=9))
+    with pytest.raises(StoreUnavailable):
+        await setup.pool.lease(other.instance_id, other.org_id)
+
+
+async def test_another_organizations_instance_does_not_exist(setup: Setup) -> None:
+    setup.change(1, "A")
+    with pytest.raises(NotFound):
+        await setup.pool.lease(setup.snapshot.instance_id, UUID(int=7))
+    assert setup.builder.builds == []
+
+
+async def test_an_instance_younger_than_the_feed_is_found(setup: Setup) -> None:
+    setup.control_plane.put(setup.snapshot)
+    assert await setup.served() == "A"
+
+
+async def test_a_hot_tier_instance_is_built_without_a_request(setup: Setup) -> None:
+    setup.snapshot = msgspec.structs.replace(setup.snapshot, tier="hot")
+    setup.change(1, "A")
+    await setup.until("A")
+    assert setup.reports.told[-1].state == "ready"

@@ -1,0 +1,107 @@
+import asyncio
+import json
+from uuid import UUID
+
+from runtime_worker.stream.run_stream import RunStream
+
+RUN_ID = UUID("01920000-0000-7000-8000-000000000001")
+
+
+def events_of(chunk: bytes) -> list[tuple[str, str, dict[str, object]]]:
+    """(id, event, data) of every event in a chunk; fails on anything that is not one."""
+    found = []
+    for block in chunk.decode().split("\n\n")[:-1]:
+        lines = dict(line.split(": ", 1) for line in block.split("\n"))
+        assert list(lines) == ["id", "event", "data"]
+        found.append((lines["id"], lines["event"], json.loads(lines["data"])))
+    return found
+
+
+async def test_every_event_has_the_runs_id_and_the_next_number() -> None:
+    stream = RunStream(RUN_ID, is_followed=True)
+    stream.metadata({"run_id": RUN_ID})
+    stream.message("a", "node")
+    stream.end("metadata", {"final": True})
+    events = events_of(await stream.next_chunk())
+    assert [event_id for event_id, _, _ in events] == [f"{RUN_ID}:{n}" for n in (1, 2, 3)]
+    assert events[0][2] == {"run_id": str(RUN_ID)}
+
+
+async def test_text_and_node_survive_whatever_they_hold() -> None:
+    stream = RunStream(RUN_ID, is_followed=True)
+    nasty = 'line\nbreak "quotes" \\ %s %b %% \x00 ünïcødé 🎉 \n\nevent: fake'
+    stream.message(nasty, 'no%d"de')
+    stream.message("second", 'no%d"de')
+    events = events_of(await stream.next_chunk())
+    assert events[0][2] == {"content": nasty, "role": "assistant", "node": 'no%d"de'}
+    assert events[1][2]["content"] == "second"
+    assert stream.text == nasty + "second"
+
+
+async def test_events_that_came_while_nobody_took_them_leave_in_one_chunk() -> None:
+    stream = RunStream(RUN_ID, is_followed=True)
+    for n in range(20):
+        stream.message(str(n), "node")
+    assert len(events_of(await stream.next_chunk())) == 20
+
+
+async def test_a_waiting_reader_gets_an_event_as_soon_as_it_is_told() -> None:
+    stream = RunStream(RUN_ID, is_followed=True)
+    reader = asyncio.create_task(stream.next_chunk())
+    await asyncio.sleep(0)
+    stream.message("now", "node")
+    assert events_of(await reader)[0][2]["content"] == "now"
+
+
+async def test_the_last_event_ends_the_stream_and_nothing_follows_it() -> None:
+    stream = RunStream(RUN_ID, is_followed=True)
+    stream.end("error", {"code": "OR-0006"})
+    stream.message("late", "node")
+    stream.tool_start("p.t", "c", {})
+    stream.end("metadata", {"final": True})
+    assert [name for _, name, _ in events_of(await stream.next_chunk())] == ["error"]
+    assert await stream.next_chunk() == b""
+    assert stream.text == ""
+
+
+async def test_what_a_stopped_run_left_open_is_closed_innermost_first() -> None:
+    stream = RunStream(RUN_ID, is_followed=True)
+    stream.agent_start("outer", "supervisor_node")
+    stream.agent_start("inner", "control_tools")
+    stream.tool_start("com.x.tool", "call-1", {"a": 1})
+    stream.close_open("cancelled")
+    names = [(name, data.get("agent") or data.get("error")) for _, name, data in events_of(await stream.next_chunk())]
+    assert names[3:] == [("tool_end", "cancelled"), ("agent_end", "inner"), ("agent_end", "outer")]
+
+
+async def test_without_a_reader_only_the_text_is_kept() -> None:
+    stream = RunStream(RUN_ID, is_followed=False)
+    stream.message("kept", "node")
+    stream.heartbeat()
+    assert await stream.next_chunk() == b""
+    assert stream.text == "kept"
+    assert stream.last_seq == 1
+
+
+async def test_a_reader_that_leaves_ends_the_chunks_and_the_run_goes_on() -> None:
+    stream = RunStream(RUN_ID, is_followed=True)
+    reader = asyncio.create_task(stream.next_chunk())
+    await asyncio.sleep(0)
+    stream.unfollow()
+    assert await reader == b""
+    stream.message("still stored", "node")
+    assert stream.text == "still stored"
+
+
+async def test_a_tool_result_that_json_cannot_say_does_not_break_the_stream() -> None:
+    stream = RunStream(RUN_ID, is_followed=True)
+    stream.tool_end("p.t", "c", duration_ms=1, result={"a": float("nan"), "b": {1, 2}, "c": object()})
+    stream.message("after", "node")
+    assert [name for _, name, _ in events_of(await stream.next_chunk())] == ["tool_end", "message"]
+
+
+async def test_a_heartbeat_is_a_comment_and_takes_no_number() -> None:
+    stream = RunStream(RUN_ID, is_followed=True)
+    stream.heartbeat()
+    assert await stream.next_chunk() == b": keep-alive\n\n"
+    assert stream.last_seq == 0
