@@ -1,0 +1,57 @@
+"""A whole stack with two workers, started once for all tests of this folder, and a model that streams word by word."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp.test_utils import TestServer
+
+from deploy.demo.model_server import create_app
+from tests.e2e.client import Client
+from tests.e2e.running import RunningStack
+from tests.e2e.tenant import Tenant
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    stack = RunningStack(tmp_path_factory.mktemp("cadence") / "data", "--workers", "2")
+    try:
+        stack.wait_until_ready()
+        yield stack
+    finally:
+        stack.stop()
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=90)
+    ) as session:
+        yield session
+
+
+@pytest.fixture
+async def admin(stack: RunningStack, http: aiohttp.ClientSession) -> Client:
+    """The first admin, logged in with the credentials that `cadence up` keeps."""
+    client = Client(stack.url, http)
+    await client.login(*stack.credentials())
+    return client
+
+
+@pytest.fixture
+async def model_url() -> AsyncIterator[str]:
+    """A model whose answers take a moment: 40 ms a word, so that streams overlap with what a test does to them."""
+    async with TestServer(create_app(word_seconds=0.04)) as server:
+        yield str(server.make_url("/v1"))
+
+
+@pytest.fixture
+async def tenant(admin: Client, model_url: str) -> Tenant:
+    """An organization of its own with a loaded orchestrator."""
+    return await Tenant.create(admin, model_url)
+
+
+@pytest.fixture
+def fresh_dir(tmp_path: Path) -> Path:
+    return tmp_path / "fresh"

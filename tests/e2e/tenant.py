@@ -1,0 +1,123 @@
+"""An organization as an admin makes one: LLM config, plugin, orchestrator."""
+
+import asyncio
+import io
+import zipfile
+from typing import Any
+from uuid import uuid4
+
+import aiohttp
+import msgspec
+
+from tests.e2e.client import Client
+
+PLUGIN = '''
+from cadence_sdk import BaseAgent, BasePlugin, PluginMetadata, uvtool
+
+from arithmetic import total
+
+
+@uvtool
+def add(a: float, b: float) -> float:
+    """Add two numbers and give their sum."""
+    return total(a, b)
+
+
+class Agent(BaseAgent):
+    def get_tools(self):
+        return [add]
+
+
+class Plugin(BasePlugin):
+    @staticmethod
+    def get_metadata():
+        return PluginMetadata(pid="{pid}", name="Sums", version="{version}", description="Adds numbers.")
+
+    @staticmethod
+    def create_agent():
+        return Agent()
+'''
+READY_SECONDS = 30
+
+
+def plugin_zip(pid: str, version: str = "1.0.0") -> bytes:
+    """A plugin with a helper module beside it."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("plugin.py", PLUGIN.replace("{pid}", pid).replace("{version}", version))
+        archive.writestr("arithmetic.py", "def total(a, b):\n    return a + b\n")
+    return buffer.getvalue()
+
+
+class Tenant(msgspec.Struct):
+    """What was made, and the client that made it."""
+
+    client: Client
+    org_id: str
+    llm_config_id: str
+    plugin_id: str
+    instance_id: str
+    pid: str
+
+    @property
+    def org_path(self) -> str:
+        return f"/api/orgs/{self.org_id}"
+
+    @property
+    def path(self) -> str:
+        return f"{self.org_path}/orchestrators/{self.instance_id}"
+
+    @property
+    def stream_path(self) -> str:
+        return f"{self.path}/completion/stream"
+
+    @classmethod
+    async def create(cls, client: Client, model_url: str) -> "Tenant":
+        suffix = uuid4().hex[:8]
+        org = await client.made("POST", "/api/admin/orgs", json={"name": f"Org {suffix}"})
+        org_path = f"/api/orgs/{org['org_id']}"
+        me = await client.made("GET", "/api/me")
+        member = {"user_id": me["user_id"], "is_admin": True}
+        await client.made("POST", f"{org_path}/members", json=member)
+        config = {
+            "name": "Model",
+            "provider": "openai",
+            "api_key": "sk-e2e-made-up-key-1234",
+            "model_name": "demo",
+            "base_url": model_url,
+        }
+        llm_config = await client.made("POST", f"{org_path}/llm-configs", json=config)
+        pid = f"dev.example.sums{suffix}"
+        form = aiohttp.FormData()
+        form.add_field("file", plugin_zip(pid), filename="sums.zip", content_type="application/zip")
+        plugin = await client.made("POST", f"{org_path}/plugins/upload", data=form)
+        orchestrator = await client.made(
+            "POST",
+            f"{org_path}/orchestrators",
+            json={
+                "name": f"Helper {suffix}",
+                "framework_type": "langgraph",
+                "mode": "supervisor",
+                "active_plugin_ids": [plugin["id"]],
+                "tier": "hot",
+                "whoami": "You add numbers.",
+                "config": {"default_llm_config_id": llm_config["id"]},
+            },
+        )
+        tenant = cls(client, org["org_id"], llm_config["id"], plugin["id"], orchestrator["instance_id"], pid)
+        await tenant.load()
+        return tenant
+
+    async def load(self) -> None:
+        answer = await self.client.call("POST", f"{self.path}/load", json={"tier": "hot"})
+        assert answer.status == 202, answer
+        await self.until_ready()
+
+    async def get(self) -> dict[str, Any]:
+        found: dict[str, Any] = await self.client.made("GET", self.path)
+        return found
+
+    async def until_ready(self) -> None:
+        async with asyncio.timeout(READY_SECONDS):
+            while not (await self.get())["is_ready"]:
+                await asyncio.sleep(0.05)
