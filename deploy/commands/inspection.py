@@ -1,0 +1,71 @@
+"""`cadence health` and `cadence stats`."""
+
+import asyncio
+import os
+from typing import Any
+
+import msgspec
+import typer
+from redis.asyncio import Redis
+from rich.table import Table
+
+from deploy.commands.options import DEFAULT_DATA_DIR, DataDirOption, JsonOption, running_stack
+from deploy.commands.tables import print_table
+from deploy.stack.data_dir import DataDirectory
+from shared.clock import SystemClock
+from shared.workers import WorkerRecord, WorkerRegistry
+
+
+def health(data_dir: DataDirOption = DEFAULT_DATA_DIR, as_json: JsonOption = False) -> None:
+    """Ask the control plane and every worker how what they need is.
+
+    Exit code 1 when one is not ready.
+
+    Example: cadence health
+    """
+    from deploy.stack.health import inspect
+
+    directory = DataDirectory(data_dir)
+    reports = [report for report in inspect(directory, running_stack(directory)) if report.details is not None]
+    if as_json:
+        typer.echo(msgspec.json.encode({report.slug: report.details for report in reports}))
+    else:
+        for report in reports:
+            typer.echo(f"{report.name}: {report.health}")
+            for name, value in _flat(report.details or {}):
+                typer.echo(f"  {name}: {value}")
+    if not reports or not all(report.is_healthy for report in reports):
+        raise typer.Exit(1)
+
+
+def stats(data_dir: DataDirOption = DEFAULT_DATA_DIR, as_json: JsonOption = False) -> None:
+    """Show what every live worker holds.
+
+    Example: cadence stats --json
+    """
+    url = os.environ.get("CADENCE_REDIS_URL") or running_stack(DataDirectory(data_dir)).backing["CADENCE_REDIS_URL"]
+    records = asyncio.run(_live_workers(url))
+    if as_json:
+        typer.echo(msgspec.json.encode(records))
+        return
+    table = Table("worker", "url", "runs", "hot", "warm", "cold", "models", "bundles", "MB", "state", box=None)
+    for r in records:
+        runs = f"{r.active_runs}/{r.capacity}"
+        numbers = (r.hot, r.warm, r.cold, r.shared_models, r.shared_bundles, round(r.rss_mb))
+        table.add_row(r.worker_id, r.url, runs, *map(str, numbers), "draining" if r.draining else "serving")
+    print_table(table)
+
+
+async def _live_workers(redis_url: str) -> list[WorkerRecord]:
+    async with Redis.from_url(redis_url) as client:
+        return list(await WorkerRegistry(client, SystemClock()).live())
+
+
+def _flat(details: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    flat: list[tuple[str, Any]] = []
+    for name, value in details.items():
+        if isinstance(value, dict):
+            flat += _flat(value, f"{prefix}{name}.")
+        else:
+            flat.append((prefix + name, value))
+    return flat

@@ -1,0 +1,1 @@
+"""How the demo model decides: plain rules over the offered tools and the conversation; same input, same answer."""

@@ -1,0 +1,1 @@
+"""The example plugin, as an author would lay it out: `plugin.py` and the modules it needs."""
