@@ -246,6 +246,12 @@ class OrchestratorBuildFailed(DomainError):
     kind, code, title, retryable = Kind.NOT_READY, "OR-0002", "The orchestrator could not be built", True
 
 
+class LLMConfigDisabled(OrchestratorBuildFailed):
+    """A credential it needs was disabled. Unlike after other failed builds, nothing older goes on serving with it."""
+
+    kind, code, title, retryable = Kind.NOT_READY, "OR-0010", "A credential of the orchestrator is disabled", True
+
+
 class OrchestratorDeactivated(DomainError):
     kind, code, title = Kind.GONE, "OR-0003", "The orchestrator is deactivated"
 

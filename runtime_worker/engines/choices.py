@@ -7,7 +7,7 @@ import msgspec
 
 from runtime_worker.engines.base import ModelChoice
 from runtime_worker.models.base import ModelClient
-from shared.errors import OrchestratorBuildFailed
+from shared.errors import LLMConfigDisabled, OrchestratorBuildFailed
 from shared.orchestrator_config import NodeOverride, OrchestratorConfig
 from shared.snapshots import LLMConfigSnapshot, OrchestratorSnapshot
 
@@ -40,10 +40,12 @@ def model_key(snapshot: OrchestratorSnapshot, config: OrchestratorConfig, overri
 
 
 def llm_config(snapshot: OrchestratorSnapshot, config_id: UUID) -> LLMConfigSnapshot:
+    """Raises LLMConfigDisabled."""
     try:
         return snapshot.llm_configs[str(config_id)]
     except KeyError:
-        raise OrchestratorBuildFailed(f"llm_config {config_id} is not part of the snapshot") from None
+        # Snapshots leave out exactly those that are disabled; one in use cannot be deleted.
+        raise LLMConfigDisabled(f"llm_config {config_id} is disabled") from None
 
 
 def choose(

@@ -8,7 +8,7 @@ from runtime_worker.pool.entry import Builder, BuildFailure, Built, Entry, Gener
 from runtime_worker.pool.eviction import retry_delay_seconds
 from runtime_worker.pool.index import PoolIndex
 from shared.clock import Clock
-from shared.errors import DomainError, NotFound, OrchestratorBuildFailed, StoreUnavailable
+from shared.errors import DomainError, LLMConfigDisabled, NotFound, OrchestratorBuildFailed, StoreUnavailable
 from shared.logging import get_logger
 from shared.snapshots import OrchestratorSnapshot
 from shared.workers import InstanceState, LoadState
@@ -140,6 +140,9 @@ class Builds:
     def _note_failure(self, entry: Entry, error: DomainError) -> None:
         attempts = entry.failure.attempts + 1 if entry.failure else 1
         entry.failure = BuildFailure(error, attempts, self._clock.monotonic() + retry_delay_seconds(attempts))
+        if isinstance(error, LLMConfigDisabled):
+            # Whoever disables a leaked key wants its use to end now, not at the next successful build.
+            self.retire(entry)
         log.warning(
             "build_failed",
             instance_id=str(entry.instance_id),

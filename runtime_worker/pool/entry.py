@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 
 from runtime_worker.engines.base import Orchestrator
-from shared.errors import DomainError, OrchestratorBuildFailed, StoreUnavailable
+from shared.errors import DomainError, LLMConfigDisabled, OrchestratorBuildFailed, StoreUnavailable
 from shared.snapshots import InstanceChange, InstanceStatus, OrchestratorSnapshot, Tier
 from shared.workers import InstanceState
 
@@ -85,8 +85,9 @@ class BuildFailure(msgspec.Struct, frozen=True):
     retry_at: float
 
     def as_error(self, retry_after_seconds: float) -> DomainError:
-        """What a request is told meanwhile: a store that is away as such, everything else as a failed build."""
-        kind = StoreUnavailable if isinstance(self.error, StoreUnavailable) else OrchestratorBuildFailed
+        """What a request is told meanwhile: the few that say more than a failed build as such, the others as that."""
+        told = (StoreUnavailable, LLMConfigDisabled)
+        kind = next((kind for kind in told if isinstance(self.error, kind)), OrchestratorBuildFailed)
         return kind(self.error.detail, errors=self.error.errors, retry_after_seconds=retry_after_seconds)
 
 

@@ -27,6 +27,8 @@ def located(variable: str, own: Callable[[Path], Server], *, image: str) -> Iter
     try:
         with running(own) as server:
             yield server.url
+            # Tests that came after its end failed for no reason of their own; this says what the reason was.
+            assert server.is_running, server.failure(f"ended under the tests with exit code {server.exit_code}")
             return
     except ServerUnavailable as error:
         reason = str(error)

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from tests.e2e.client import Client, Stream
+from tests.e2e.client import Answer, Client, Stream
 from tests.e2e.running import RunningStack
 from tests.e2e.tenant import Tenant
 
@@ -71,17 +71,24 @@ async def test_a_new_configuration_is_served_while_twenty_streams_run_and_none_f
 
 async def test_an_unloaded_orchestrator_answers_503_until_it_is_loaded_again(tenant: Tenant) -> None:
     assert (await tenant.client.call("POST", f"{tenant.path}/unload")).status == 202
-    async with asyncio.timeout(SETTLED_SECONDS):
-        while True:
-            refused = await tenant.client.call("POST", tenant.stream_path, json={"message": QUESTION})
-            if refused.status == 503:
-                break
-            await asyncio.sleep(0.05)
+    refused = await _answered_with(tenant, 503)
     assert refused.body["code"] == "OR-0001"
     assert "Retry-After" in refused.headers
 
     await tenant.load()
     assert (await tenant.client.stream(tenant.stream_path, QUESTION)).is_completed
+
+
+async def test_a_disabled_credential_is_used_no_longer(tenant: Tenant) -> None:
+    config_path = f"{tenant.org_path}/llm-configs/{tenant.llm_config_id}"
+    assert (await tenant.client.stream(tenant.stream_path, QUESTION)).is_completed
+
+    await tenant.client.made("PATCH", config_path, json={"is_enabled": False})
+    refused = await _answered_with(tenant, 503)
+    assert refused.body["code"] == "OR-0010"
+
+    await tenant.client.made("PATCH", config_path, json={"is_enabled": True})
+    assert (await _stream_in_the_end(tenant)).is_completed
 
 
 async def test_the_chat_goes_on_when_one_of_two_workers_is_killed(stack: RunningStack, tenant: Tenant) -> None:
@@ -99,12 +106,7 @@ async def test_a_deleted_orchestrator_is_gone(tenant: Tenant, model_url: str) ->
     assert deleted.status == 204, deleted
     # The admin is both: a member of the organization and sys_admin, so the stricter of the two deletions applies.
     assert (await tenant.client.call("GET", tenant.path)).status in (404, 410)
-    async with asyncio.timeout(SETTLED_SECONDS):
-        while (await tenant.client.call("POST", tenant.stream_path, json={"message": QUESTION})).status not in (
-            404,
-            410,
-        ):
-            await asyncio.sleep(0.05)
+    await _answered_with(tenant, 404, 410)
 
 
 async def test_another_organization_sees_nothing_of_it(tenant: Tenant, admin: Client, model_url: str) -> None:
@@ -123,6 +125,16 @@ async def test_another_organization_sees_nothing_of_it(tenant: Tenant, admin: Cl
     answers = [await stranger.call("GET", path) for path in paths]
     answers.append(await stranger.call("POST", tenant.stream_path, json={"message": "hi"}))
     assert [answer.status for answer in answers] == [404] * len(answers)
+
+
+async def _answered_with(tenant: Tenant, *statuses: int) -> Answer:
+    """The first answer with one of these statuses: a change reaches every worker in a moment, not at once."""
+    async with asyncio.timeout(SETTLED_SECONDS):
+        while True:
+            answer = await tenant.client.call("POST", tenant.stream_path, json={"message": QUESTION})
+            if answer.status in statuses:
+                return answer
+            await asyncio.sleep(0.05)
 
 
 async def _stream_in_the_end(tenant: Tenant) -> Stream:
