@@ -23,6 +23,9 @@ async def commit(session: AsyncSession) -> None:
     actions: list[CommitAction] = session.info.pop(_KEY, [])
     for action in actions:
         await action()
-    await session.commit()
-    for action in actions:
-        await action()
+    try:
+        await session.commit()
+    finally:
+        # Also when it failed: PostgreSQL may have gone away after the commit and before its answer.
+        for action in actions:
+            await action()

@@ -49,19 +49,25 @@ class WorkerDirectory:
         self._suspects.pop(worker_id, None)
 
     async def _refresh(self) -> None:
-        if self._clock.monotonic() - self._tried_at < MAX_AGE_SECONDS and self._read_at is not None:
-            return
-        async with self._refreshing:
-            now = self._clock.monotonic()
-            if now - self._tried_at < MAX_AGE_SECONDS and self._read_at is not None:
-                return
-            self._tried_at = now
-            try:
-                self._workers = await self._registry.live()
-            except RedisError as error:
-                if self._read_at is None or now - self._read_at > MAX_STALE_SECONDS:
-                    self._read_at = None
-                    raise StoreUnavailable("the worker registry cannot be read") from error
-                log.warning("gateway_uses_last_known_workers", error=type(error).__name__)
-            else:
-                self._read_at = self._clock.monotonic()
+        if self._is_due():
+            async with self._refreshing:
+                # Whoever waited for another's attempt takes its outcome: while Redis hangs, each attempt takes seconds.
+                if self._is_due():
+                    await self._read()
+        if self._read_at is None:
+            raise StoreUnavailable("the worker registry cannot be read")
+
+    def _is_due(self) -> bool:
+        return self._clock.monotonic() - self._tried_at >= MAX_AGE_SECONDS
+
+    async def _read(self) -> None:
+        try:
+            self._workers = await self._registry.live()
+        except RedisError as error:
+            log.warning("gateway_cannot_read_workers", error=type(error).__name__)
+            if self._read_at is not None and self._clock.monotonic() - self._read_at > MAX_STALE_SECONDS:
+                self._read_at = None
+        else:
+            self._read_at = self._clock.monotonic()
+        finally:
+            self._tried_at = self._clock.monotonic()

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.users.tables import User
@@ -30,6 +30,19 @@ class UserRepository:
         """Names differ in more than case, so case does not matter here."""
         query = select(User).where(func.lower(User.username) == username.strip().lower(), User.is_deleted.is_(False))
         return (await self._session.execute(query)).scalar_one_or_none()
+
+    async def has_hash(self, user_id: UUID, password_hash: str) -> bool:
+        """Whether the user lives and this is still the hash of their password."""
+        query = select(User.id).where(
+            User.id == user_id, User.password_hash == password_hash, User.is_deleted.is_(False)
+        )
+        return (await self._session.execute(query)).first() is not None
+
+    async def replace_hash(self, user_id: UUID, old: str, new: str) -> None:
+        """Store another hash of the same password; nothing happens when the password was changed meanwhile."""
+        await self._session.execute(
+            update(User).where(User.id == user_id, User.password_hash == old).values(password_hash=new)
+        )
 
     async def page(self, *, after: UUID | None, limit: int) -> Sequence[User]:
         """Up to `limit + 1` users in the order they were made."""

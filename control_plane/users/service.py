@@ -123,10 +123,11 @@ class UserService:
         """A stolen session must not become a way to guess the password, so this counts as a login attempt."""
         if password is None:
             raise InvalidRequest(errors=(FieldError("current_password", "missing", "needed to set a new password"),))
-        await self._throttle.attempt(user.username, address)
-        if not await self._passwords.matches(password, user.password_hash):
-            raise InvalidRequest(errors=(FieldError("current_password", "wrong", "this is not the current password"),))
-        await self._throttle.succeeded(user.username, address)
+        async with self._throttle.attempt(user.username, address) as attempt:
+            if not await self._passwords.matches(password, user.password_hash):
+                await attempt.failed()
+                wrong = FieldError("current_password", "wrong", "this is not the current password")
+                raise InvalidRequest(errors=(wrong,))
 
     async def _keep_a_sys_admin(self, leaving: UUID) -> None:
         if await self._users.lock_sys_admins() == [leaving]:

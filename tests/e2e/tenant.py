@@ -40,11 +40,11 @@ class Plugin(BasePlugin):
 READY_SECONDS = 30
 
 
-def plugin_zip(pid: str, version: str = "1.0.0") -> bytes:
+def plugin_zip(pid: str, version: str = "1.0.0", source: str = PLUGIN) -> bytes:
     """A plugin with a helper module beside it."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("plugin.py", PLUGIN.replace("{pid}", pid).replace("{version}", version))
+        archive.writestr("plugin.py", source.replace("{pid}", pid).replace("{version}", version))
         archive.writestr("arithmetic.py", "def total(a, b):\n    return a + b\n")
     return buffer.getvalue()
 
@@ -72,7 +72,8 @@ class Tenant(msgspec.Struct):
         return f"{self.path}/completion/stream"
 
     @classmethod
-    async def create(cls, client: Client, model_url: str) -> "Tenant":
+    async def create(cls, client: Client, model_url: str, *, plugin_source: str = PLUGIN, **mode: Any) -> "Tenant":
+        """`mode` is the `mode_config` of the orchestrator."""
         suffix = uuid4().hex[:8]
         org = await client.made("POST", "/api/admin/orgs", json={"name": f"Org {suffix}"})
         org_path = f"/api/orgs/{org['org_id']}"
@@ -89,7 +90,9 @@ class Tenant(msgspec.Struct):
         llm_config = await client.made("POST", f"{org_path}/llm-configs", json=config)
         pid = f"dev.example.sums{suffix}"
         form = aiohttp.FormData()
-        form.add_field("file", plugin_zip(pid), filename="sums.zip", content_type="application/zip")
+        form.add_field(
+            "file", plugin_zip(pid, source=plugin_source), filename="sums.zip", content_type="application/zip"
+        )
         plugin = await client.made("POST", f"{org_path}/plugins/upload", data=form)
         orchestrator = await client.made(
             "POST",
@@ -101,7 +104,7 @@ class Tenant(msgspec.Struct):
                 "active_plugin_ids": [plugin["id"]],
                 "tier": "hot",
                 "whoami": "You add numbers.",
-                "config": {"default_llm_config_id": llm_config["id"]},
+                "config": {"default_llm_config_id": llm_config["id"], "mode_config": mode},
             },
         )
         tenant = cls(client, org["org_id"], llm_config["id"], plugin["id"], orchestrator["instance_id"], pid)

@@ -7,13 +7,18 @@ from urllib.parse import urlsplit, urlunsplit
 
 
 class TcpProxy:
-    """Forwards to one server. `cut` ends every connection and refuses new ones, `mend` accepts again."""
+    """Forwards to one server. `cut` ends every connection and refuses new ones, `mend` accepts again.
+
+    While `freeze` lasts, until `thaw`, connections stay open and are made, and nothing comes through.
+    """
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self.port = 0
+        self._flows = asyncio.Event()
+        self._flows.set()
         self.connections = 0
         """How many connections were ever made."""
 
@@ -29,6 +34,12 @@ class TcpProxy:
         for writer in list(self._writers):
             writer.transport.abort()
 
+    def freeze(self) -> None:
+        self._flows.clear()
+
+    def thaw(self) -> None:
+        self._flows.set()
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         try:
@@ -39,20 +50,20 @@ class TcpProxy:
         both = {writer, upstream_writer}
         self._writers |= both
         try:
-            await asyncio.gather(_copy(reader, upstream_writer), _copy(upstream_reader, writer))
+            await asyncio.gather(self._copy(reader, upstream_writer), self._copy(upstream_reader, writer))
         finally:
             self._writers -= both
             for one in both:
                 one.transport.abort()
 
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(OSError):
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    with suppress(OSError, RuntimeError):
-        writer.close()
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(65536):
+                await self._flows.wait()
+                writer.write(data)
+                await writer.drain()
+        with suppress(OSError, RuntimeError):
+            writer.close()
 
 
 @asynccontextmanager

@@ -3,17 +3,23 @@
 import asyncio
 import base64
 import json
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
 
+from control_plane.auth import throttle
 from control_plane.auth.passwords import Passwords
 from control_plane.auth.throttle import PER_ADDRESS, PER_USER
 from control_plane.users.tables import User
 from control_plane.wiring import Resources
+from shared.errors import NotAuthenticated, RateLimited
 from shared.ids import new_id
-from tests.integration.control_plane.callers import PASSWORD, World
+from shared.security.sessions import Session
+from tests.integration.control_plane.callers import PASSWORD, Caller, World
 
 
 async def attempt(http: httpx.AsyncClient, username: str, password: str, **request: object) -> httpx.Response:
@@ -94,13 +100,41 @@ async def test_right_passwords_are_never_throttled(world: World, http: httpx.Asy
         assert (await attempt(http, "busy", PASSWORD)).status_code == 200
 
 
+async def test_attempts_that_never_came_to_an_end_are_forgotten_soon(
+    resources: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(throttle, "UNDECIDED_SECONDS", 1)
+    async with AsyncExitStack() as undecided:
+        for _ in range(PER_USER):
+            await undecided.enter_async_context(resources.throttle.attempt("unlucky", "192.0.2.7"))
+        with pytest.raises(RateLimited):
+            await tried(resources, "unlucky", "192.0.2.7")
+        async with asyncio.timeout(10):
+            while await is_limited(resources, "unlucky"):
+                await asyncio.sleep(0.05)
+
+
 async def test_one_address_cannot_try_many_names(world: World, resources: Resources) -> None:
     for n in range(PER_ADDRESS):
-        await resources.throttle.attempt(f"name {n}", "192.0.2.7")
+        async with resources.throttle.attempt(f"name {n}", "192.0.2.7") as guess:
+            await guess.failed()
 
-    with pytest.raises(Exception, match="too many failed attempts"):
-        await resources.throttle.attempt("one more", "192.0.2.7")
-    await resources.throttle.attempt("one more", "192.0.2.8")
+    with pytest.raises(RateLimited, match="too many failed attempts"):
+        await tried(resources, "one more", "192.0.2.7")
+    await tried(resources, "one more", "192.0.2.8")
+
+
+async def is_limited(resources: Resources, username: str) -> bool:
+    try:
+        await tried(resources, username, "192.0.2.7")
+    except RateLimited:
+        return True
+    return False
+
+
+async def tried(resources: Resources, username: str, address: str) -> None:
+    async with resources.throttle.attempt(username, address):
+        pass
 
 
 async def test_a_refresh_ends_the_old_session(world: World, http: httpx.AsyncClient) -> None:
@@ -121,6 +155,36 @@ async def test_only_one_of_two_refreshes_at_once_gets_a_session(world: World) ->
     answers = await asyncio.gather(*(caller.post("/api/auth/refresh") for _ in range(4)))
 
     assert sorted(answer.status_code for answer in answers) == [200, 401, 401, 401]
+
+
+async def test_a_refresh_on_its_way_survives_no_end_of_all_sessions(world: World, resources: Resources) -> None:
+    caller = await world.user()
+    (before,) = await resources.sessions.of_user(caller.user_id)
+
+    assert await resources.sessions.end_all(caller.user_id) == 1
+    with pytest.raises(NotAuthenticated):
+        await resources.sessions.rotate(before, timedelta(minutes=5))
+
+    assert await resources.sessions.of_user(caller.user_id) == []
+
+
+async def test_a_login_with_the_old_password_does_not_outlive_its_change(
+    world: World, http: httpx.AsyncClient, resources: Resources, root: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caller = await world.user()
+    start = resources.sessions.start
+
+    async def change_first(user_id: UUID, *args: Any, **more: Any) -> Session:
+        monkeypatch.undo()
+        changed = await root.patch(f"/api/admin/users/{user_id}", {"password": "another long password"})
+        assert changed.status_code == 200, changed.text
+        return await start(user_id, *args, **more)
+
+    monkeypatch.setattr(resources.sessions, "start", change_first)
+    late = await attempt(http, caller.username, PASSWORD)
+
+    assert late.status_code == 401
+    assert await resources.sessions.of_user(caller.user_id) == []
 
 
 async def test_a_logged_out_session_is_dead_on_the_next_request(world: World) -> None:
@@ -159,7 +223,16 @@ async def test_tokens_that_are_not_ours_or_no_longer_valid_are_refused(
     )
     head, payload, signature = caller.token.split(".")
     unsigned = base64.urlsafe_b64encode(b'{"alg":"none","typ":"JWT"}').rstrip(b"=").decode()
-    forged = [expired, of_another, f"{head}.{payload}.{signature[::-1]}", f"{unsigned}.{payload}.", "nonsense", ""]
+    odd = base64.urlsafe_b64encode(b'{"alg":"HS256","crit":1}').rstrip(b"=").decode()
+    forged = [
+        f"{odd}.{payload}.{signature}",
+        expired,
+        of_another,
+        f"{head}.{payload}.{signature[::-1]}",
+        f"{unsigned}.{payload}.",
+        "nonsense",
+        "",
+    ]
 
     for token in forged:
         answer = await http.get("/api/me", headers={"Authorization": f"Bearer {token}"})

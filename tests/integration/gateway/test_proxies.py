@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from deploy.local.ports import accepts, free_port
 from tests.backing.find import give_up
@@ -153,9 +154,9 @@ async def test_chat_goes_to_workers_and_everything_else_to_the_control_plane(
 async def test_what_is_meant_for_workers_is_not_reachable_from_outside(
     fleet: Fleet, client: aiohttp.ClientSession
 ) -> None:
-    for path in ("/internal/changes", "/internal/snapshots/x"):
-        async with client.get(fleet.url + path) as answer:
-            assert answer.status == 404
+    for path in ("/internal/changes", "/internal/snapshots/x", "//internal/changes", "/%69nternal/changes"):
+        async with client.get(URL(fleet.url + path, encoded=True)) as answer:
+            assert answer.status == 404, path
     assert fleet.control_plane.requests == []
 
 
