@@ -62,6 +62,7 @@ from control_plane.users.handlers import router as users_router
 from control_plane.wiring import DEPENDENCIES, Resources
 from control_plane.workers.handlers import router as fleet_router
 from shared.logging import configure_logging
+from shared.security.environment import forget_settings
 from shared.settings import ControlPlaneSettings, read_control_plane_settings
 
 VERSION = "0.1.0"
@@ -118,6 +119,8 @@ async def _before_handler(request: AnyRequest) -> Response[Any] | None:
 def from_environment() -> Litestar:
     """The application of a server process, which has its own environment and its own logging."""
     settings = read_control_plane_settings(os.environ)
+    # The process that started this one keeps its own: it passes them on to the next when this one dies.
+    forget_settings(os.environ)
     configure_logging(settings.process.log_level, settings.process.log_format)
     return create_app(settings)
 

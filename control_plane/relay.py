@@ -9,6 +9,7 @@ from control_plane.events.publisher import publisher_for
 from control_plane.events.relay import Relay
 from shared.errors import ConfigurationInvalid
 from shared.logging import configure_logging
+from shared.security.environment import forget_settings
 from shared.settings import ControlPlaneSettings, read_control_plane_settings
 
 
@@ -30,6 +31,7 @@ def main() -> int:
     except ConfigurationInvalid as error:
         sys.stderr.write(f"{error}\n")
         return 2
+    forget_settings(os.environ)
     configure_logging(settings.process.log_level, settings.process.log_format)
     asyncio.run(serve(settings))
     return 0

@@ -13,6 +13,7 @@ from runtime_worker.app import create_app
 from runtime_worker.wiring import Worker
 from shared.errors import ConfigurationInvalid
 from shared.logging import configure_logging, get_logger
+from shared.security.environment import forget_settings
 from shared.settings import WorkerSettings, read_worker_settings
 
 BACKPRESSURE = 4_096
@@ -29,6 +30,8 @@ def main() -> int:
     except ConfigurationInvalid as error:
         sys.stderr.write(f"{error}\n")
         return 2
+    # Plugins run in this process.
+    forget_settings(os.environ)
     configure_logging(settings.process.log_level, settings.process.log_format)
     return uvloop.run(serve(settings))
 

@@ -105,9 +105,9 @@ class Worker:
             on_connected=self.reconciler.poke,
         )
 
-        self._locks = RunLocks(self.redis, self.worker_id, self.table)
-        self._cancellations = Cancellations(self.redis, self.table)
         self._backlog = SaveBacklog(self.store)
+        self._locks = RunLocks(self.redis, self.worker_id, self.table, self._backlog.run_ids)
+        self._cancellations = Cancellations(self.redis, self.table)
         self.turns = TurnService(
             self.pool,
             self.store,

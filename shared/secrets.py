@@ -43,7 +43,11 @@ class SecretKeyring:
             try:
                 keys[key_id] = bytes.fromhex(hex_key)
             except ValueError:
-                raise ConfigurationInvalid(f"encryption key {key_id!r} is not hexadecimal") from None
+                keys[key_id] = b""
+            if len(keys[key_id]) != KEY_BYTES:
+                # By position: with the id left out or put last, what stands for the id is the key.
+                message = f"encryption key {position} is not an id, a colon and {2 * KEY_BYTES} hexadecimal digits"
+                raise ConfigurationInvalid(message)
         return cls(keys)
 
     def seal(self, secret: str, *, table: str, column: str, row_id: object) -> str:

@@ -5,6 +5,7 @@ what it accepts and accepts nothing else, so the bytes are checked against the h
 told with its dotted path.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -15,6 +16,9 @@ from litestar.params import BodyKwarg
 from shared.errors import FieldError, InvalidRequest, MalformedRequest, UnsupportedMediaType
 
 MAX_JSON_BYTES = 1024 * 1024
+
+MAX_JSON_DEPTH = 64
+"""Whatever walks through a stored value later does so recursively, within what Python's stack takes."""
 
 AnyRequest = Request[Any, Any, Any]
 
@@ -51,10 +55,27 @@ def decode_strictly(body: bytes, kind: Any) -> Any:
         raise MalformedRequest("the body is not valid JSON") from None
     except RecursionError:
         raise MalformedRequest("the body is nested too deeply") from None
+    # Checked by bytes first: few bodies have so many brackets that they could be nested that deeply.
+    if body.count(b"[") + body.count(b"{") > MAX_JSON_DEPTH and _depth(value) > MAX_JSON_DEPTH:
+        raise MalformedRequest(f"the body is nested more than {MAX_JSON_DEPTH} levels deep")
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as first:
         raise InvalidRequest("the request body breaks a rule", errors=_field_errors(value, kind, first)) from None
+
+
+def _depth(value: Any) -> int:
+    """How deeply lists and objects are nested, found without recursion."""
+    depth, level = 0, [value]
+    while level := [inner for outer in level for inner in _inner(outer)]:
+        depth += 1
+    return depth
+
+
+def _inner(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def _field_errors(value: Any, kind: Any, first: msgspec.ValidationError) -> tuple[FieldError, ...]:

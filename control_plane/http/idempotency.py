@@ -5,6 +5,7 @@ that a client whose connection broke can ask again. Only successes are kept: wha
 """
 
 import hashlib
+import hmac
 import re
 import secrets
 from typing import Any, Literal
@@ -70,7 +71,9 @@ async def replay_or_claim(request: AnyRequest) -> Response[Any] | None:
         message = "1 to 255 printable ASCII characters without spaces"
         raise InvalidRequest(errors=(FieldError("Idempotency-Key", "invalid", message),))
     resources: Resources = request.app.state.resources
-    body_hash = hashlib.sha256(await request.body()).hexdigest()
+    # Keyed: a body may hold a password, which a plain hash would let anybody who reads Redis guess at leisure.
+    secret = resources.settings.security.secret_key.encode()
+    body_hash = hmac.new(secret, await request.body(), hashlib.sha256).hexdigest()
     place = hashlib.sha256(f"{request.url.path}?{request.url.query}\n{given}".encode()).hexdigest()
     key = f"idempotency:{principal.user_id}:{place}"
     raw = msgspec.json.encode(_Entry("running", body_hash, owner=secrets.token_hex(8)))

@@ -14,6 +14,7 @@ import msgspec
 from litestar import Litestar
 from litestar.handlers.http_handlers import HTTPRouteHandler
 from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme, Server
 from litestar.routes import HTTPRoute
 
@@ -72,7 +73,8 @@ def openapi_config(version: str) -> OpenAPIConfig:
         title="Cadence",
         version=version,
         path="/.openapi",
-        render_plugins=[],
+        # With none Litestar serves five pages of its own, each full of scripts from elsewhere.
+        render_plugins=[JsonRenderPlugin()],
         use_handler_docstrings=True,
         servers=[Server(url="/")],
         components=Components(

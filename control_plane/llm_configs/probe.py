@@ -59,6 +59,21 @@ class CheckedResolver(AbstractResolver):
         await self._resolver.close()
 
 
+class CheckedSockets:
+    """Fails for such an address at the moment it is connected to: one in the URL itself never meets the resolver."""
+
+    def __init__(self, *, allow_private: bool) -> None:
+        self._allow_private = allow_private
+
+    def __call__(self, address: tuple[Any, Any, int, str, tuple[Any, ...]]) -> socket.socket:
+        family, kind, protocol, _, (host, *_) = address
+        if is_refused_address(host, allow_private=self._allow_private):
+            raise OSError("the address is private or reserved")
+        sock = socket.socket(family, kind, protocol)
+        sock.setblocking(False)
+        return sock
+
+
 class ModelProbe:
     """Holds the one connection pool for probes; made on the first call, because most processes never make one."""
 
@@ -100,7 +115,13 @@ class ModelProbe:
     def _open(self) -> aiohttp.ClientSession:
         if self._client is None:
             self._client = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(resolver=CheckedResolver(allow_private=self._allow_private), limit=16),
+                connector=aiohttp.TCPConnector(
+                    resolver=CheckedResolver(allow_private=self._allow_private),
+                    socket_factory=CheckedSockets(allow_private=self._allow_private),
+                    limit=16,
+                ),
+                # What a provider gives one organization must not be sent for another.
+                cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS),
                 trust_env=False,
             )

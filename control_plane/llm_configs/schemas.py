@@ -5,13 +5,13 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from control_plane.fields import Name, ShortText
+from control_plane.fields import Name, ShortText, WebUrl
 from control_plane.llm_configs.tables import LLMConfig
 from shared.frameworks import Provider
 
 # Printable ASCII without spaces: a key travels in a header, where anything else could end it and begin another.
-ApiKey = Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"^[!-~]+$")]
-BaseUrl = Annotated[str, Meta(max_length=2000, pattern=r"^https?://[^\s\x00]+$")]
+ApiKey = Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"^[!-~]+$(?!\n)")]
+BaseUrl = WebUrl
 
 
 class LLMConfigBody(msgspec.Struct, forbid_unknown_fields=True):

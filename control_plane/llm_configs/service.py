@@ -20,6 +20,7 @@ from control_plane.llm_configs.tables import LLMConfig
 from shared.errors import FieldError, ImmutableField, InUse, InvalidRequest, ModelAddressRefused
 from shared.frameworks import DEFAULT_BASE_URLS, Provider
 from shared.ids import new_id
+from shared.model_options import parse_model_options
 from shared.secrets import SecretKeyring, fingerprint
 from shared.security.addresses import check_model_url
 from shared.security.grants import Grant
@@ -52,7 +53,7 @@ class LLMConfigService:
     async def create(self, org_id: UUID, body: LLMConfigBody) -> LLMConfig:
         """Raises InvalidRequest, ModelAddressRefused, AlreadyExists."""
         self._check_base_url(body.provider, body.base_url)
-        _check_size(body.additional_config)
+        _check_options(body.additional_config)
         config = LLMConfig(
             id=new_id(),
             org_id=org_id,
@@ -90,7 +91,7 @@ class LLMConfigService:
                 grant.require_key_use()
             self._check_base_url(Provider(config.provider), patch.base_url)
         if patch.additional_config is not UNSET:
-            _check_size(patch.additional_config)
+            _check_options(patch.additional_config)
         apply_patch(config, patch, skip={"api_key", "provider"})
         if patch.api_key is not UNSET:
             self._seal(config, patch.api_key)
@@ -165,7 +166,9 @@ class LLMConfigService:
             ) from None
 
 
-def _check_size(additional_config: dict[str, Any]) -> None:
+def _check_options(additional_config: dict[str, Any]) -> None:
+    """What a worker would not understand, or could not build from, is refused now rather than found out then."""
+    parse_model_options(additional_config)
     size = len(msgspec.json.encode(additional_config))
     if size > MAX_ADDITIONAL_CONFIG_BYTES:
         message = f"{size} bytes as JSON, at most {MAX_ADDITIONAL_CONFIG_BYTES} are kept"

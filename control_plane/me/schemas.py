@@ -1,8 +1,8 @@
-from typing import Self
+from typing import Annotated, Self
 from uuid import UUID
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 from control_plane.fields import Email, Password, ShortText
 from control_plane.users.tables import User
@@ -25,5 +25,5 @@ class MyProfilePatch(msgspec.Struct, forbid_unknown_fields=True):
 
     email: Email | UnsetType | None = UNSET
     display_name: ShortText | UnsetType | None = UNSET
-    current_password: str | UnsetType = UNSET
+    current_password: Annotated[str, Meta(max_length=256)] | UnsetType = UNSET
     new_password: Password | UnsetType = UNSET

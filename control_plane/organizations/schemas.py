@@ -11,8 +11,8 @@ from shared.security.permissions import Role
 
 TierName = Literal["free", "plus", "pro", "premium", "business", "enterprise"]
 OrganizationStatus = Literal["active", "suspended"]
-Domain = Annotated[str, Meta(max_length=253, pattern=r"^[a-z0-9-]+(\.[a-z0-9-]+)+$")]
-Country = Annotated[str, Meta(pattern=r"^[A-Z]{2}$", description="ISO 3166-1 alpha-2")]
+Domain = Annotated[str, Meta(max_length=253, pattern=r"^[a-z0-9-]+(\.[a-z0-9-]+)+$(?!\n)")]
+Country = Annotated[str, Meta(pattern=r"^[A-Z]{2}$(?!\n)", description="ISO 3166-1 alpha-2")]
 TimeZone = Annotated[str, Meta(min_length=1, max_length=64, description="a name of the IANA time zone database")]
 
 

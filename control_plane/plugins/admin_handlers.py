@@ -27,7 +27,7 @@ from control_plane.plugins.schemas import PluginView, SettingsSchemaView, System
 from control_plane.plugins.service import PluginService
 from control_plane.plugins.uploads import UploadService
 from control_plane.wiring import Resources
-from shared.errors import BodyTooLarge, InUse, PluginNotFound, PluginRefused, PluginVersionExists
+from shared.errors import BodyTooLarge, InUse, PluginNotFound, PluginRefused, PluginVersionExists, RateLimited
 from shared.security.permissions import Permission
 
 
@@ -77,7 +77,7 @@ async def settings_schema(plugin_id: FromPath[UUID], plugins: NamedDependency[Pl
 @post(
     "/upload",
     guards=[may(Permission.SYSTEM_PLUGINS_WRITE)],
-    opt=documented(PluginRefused, PluginVersionExists, BodyTooLarge),
+    opt=documented(PluginRefused, PluginVersionExists, BodyTooLarge, RateLimited),
     request_max_body_size=MAX_FORM_BYTES,
     summary="Upload a plugin for all organizations",
 )

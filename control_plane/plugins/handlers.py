@@ -18,7 +18,7 @@ from control_plane.plugins.schemas import PluginPatch, PluginView, SettingsSchem
 from control_plane.plugins.service import PluginService
 from control_plane.plugins.uploads import Upload, UploadService
 from control_plane.wiring import Resources, purge_package
-from shared.errors import BodyTooLarge, InUse, PluginNotFound, PluginRefused, PluginVersionExists
+from shared.errors import BodyTooLarge, InUse, PluginNotFound, PluginRefused, PluginVersionExists, RateLimited
 from shared.packages.archive import MAX_PACKAGE_BYTES
 from shared.security.permissions import Permission
 
@@ -132,7 +132,7 @@ async def settings_schema(
 @post(
     "/upload",
     guards=[may(Permission.ORG_PLUGINS_WRITE)],
-    opt=documented(PluginRefused, PluginVersionExists, BodyTooLarge),
+    opt=documented(PluginRefused, PluginVersionExists, BodyTooLarge, RateLimited),
     request_max_body_size=MAX_FORM_BYTES,
     summary="Upload a plugin package",
 )

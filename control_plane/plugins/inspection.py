@@ -6,14 +6,16 @@ import shutil
 import signal
 import sys
 import tempfile
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
 
 from control_plane.plugins.inspector import Task
 from control_plane.plugins.report import Line, Report, Stage
-from shared.errors import FieldError
+from shared.errors import FieldError, RateLimited
 from shared.logging import get_logger
 from shared.packages.archive import PackageFiles
 from shared.security.confinement import Limits
@@ -22,11 +24,17 @@ log = get_logger(__name__)
 
 MAX_REPORT_BYTES = 2 * 1024 * 1024
 MAX_OUTPUT_BYTES = 64 * 1024
+MAX_WRITTEN_BYTES = 64 * 1024**2
+MAX_WRITTEN_FILES = 1000
 WALL_SECONDS = 20.0
 CONCURRENT_INSPECTIONS = 2
+MAX_WAITING = 32
+MAX_WAITING_OF_ONE = 4
+"""Uploads that wait hold their package in memory, and a slow one must not keep all others waiting."""
 
 _CHUNK_BYTES = 64 * 1024
 _KILLED_SECONDS = 5.0
+_WATCH_SECONDS = 0.1
 _PROGRAM = "from control_plane.plugins.inspector import main; main()"
 _lines: msgspec.json.Decoder[Line] = msgspec.json.Decoder(Line)
 
@@ -49,6 +57,20 @@ class Inspector:
         self._limits = limits or Limits()
         self._wall_seconds = wall_seconds
         self._slots = asyncio.Semaphore(concurrent)
+        self._admitted: Counter[Hashable] = Counter()
+
+    @contextmanager
+    def admission(self, owner: Hashable) -> Iterator[None]:
+        """A place among those who wait or are inspected. Raises RateLimited when there is none."""
+        if self._admitted[owner] >= MAX_WAITING_OF_ONE or self._admitted.total() >= MAX_WAITING:
+            raise RateLimited("too many packages are being inspected; upload again later", retry_after_seconds=5)
+        self._admitted[owner] += 1
+        try:
+            yield
+        finally:
+            self._admitted[owner] -= 1
+            if not self._admitted[owner]:
+                del self._admitted[owner]
 
     async def inspect(self, package: PackageFiles, digest: str) -> Report:
         """What the package says about itself, or the findings for which it is refused. Never raises for what it does.
@@ -86,6 +108,7 @@ class Inspector:
         told, printed = _Capped(MAX_REPORT_BYTES), _Capped(MAX_OUTPUT_BYTES)
         # Both pipes are read to their end, what is too much included: a full pipe nobody reads would hold up its end.
         readers = asyncio.gather(told.read(process.stdout, process.pid), printed.read(process.stderr, process.pid))
+        watcher = asyncio.create_task(_watch(workspace, process.pid))
         trouble = ""
         try:
             await asyncio.wait_for(asyncio.shield(readers), self._wall_seconds)
@@ -94,6 +117,9 @@ class Inspector:
         finally:
             _kill_group(process.pid)
             await asyncio.shield(_ended(readers, process))
+            watcher.cancel()
+        if watcher.done() and not watcher.cancelled():
+            trouble = f"wrote more than {MAX_WRITTEN_BYTES // 1024**2} MiB or {MAX_WRITTEN_FILES} files"
         if told.is_over or printed.is_over:
             trouble = f"printed more than {MAX_OUTPUT_BYTES // 1024} KiB"
         stage, report = _parse(bytes(told.content))
@@ -110,6 +136,30 @@ class Inspector:
         said = f"; it last printed {last[0][:200]!r}" if last else ""
         how = f"exit code {code}" if code >= 0 else f"signal {-code}"
         return f"ended the process ({how}), which a plugin must not do{said}"
+
+
+async def _watch(workspace: Path, pid: int) -> None:
+    """Return once the process has been ended for what it wrote; the kernel limits single files only."""
+    while True:
+        await asyncio.sleep(_WATCH_SECONDS)
+        if await asyncio.to_thread(_is_too_much, workspace):
+            _kill_group(pid)
+            return
+
+
+def _is_too_much(workspace: Path) -> bool:
+    size, count, directories = 0, 0, [str(workspace)]
+    while directories:
+        # Files come and go meanwhile.
+        with suppress(OSError), os.scandir(directories.pop()) as entries:
+            for entry in entries:
+                count += 1
+                size += entry.stat(follow_symlinks=False).st_blocks * 512
+                if size > MAX_WRITTEN_BYTES or count > MAX_WRITTEN_FILES:
+                    return True
+                if entry.is_dir(follow_symlinks=False):
+                    directories.append(entry.path)
+    return False
 
 
 def _unpack(package: PackageFiles, code: Path, workspace: Path) -> None:
@@ -162,6 +212,6 @@ def _parse(told: bytes) -> tuple[str, Report | None]:
                         log.warning("plugin_inspection_not_fully_confined", missing=missing[:10])
                 case Report() as found:
                     report = found
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, RecursionError):
             return stage, None
     return stage, report

@@ -1,12 +1,15 @@
 """What a manifest must be for the catalogue to take it. All findings at once, in an author's words."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import msgspec
+from cadence_sdk.decorators.settings_decorators import SETTING_TYPES, is_of_type
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import InvalidVersion, Version
 
+from control_plane.plugins.settings import is_sealed
 from shared.errors import FieldError
 from shared.snapshots import PluginManifest
 
@@ -36,6 +39,19 @@ def manifest_problems(manifest: PluginManifest) -> list[FieldError]:
         *_tools(manifest),
         *_settings(manifest),
     ]
+
+
+def default_problems(manifest: PluginManifest, defaults: Mapping[str, Any]) -> Iterator[FieldError]:
+    """The same for the defaults, which come beside the manifest because some of them are secret."""
+    types = {str(setting.get("key")): str(setting.get("type")) for setting in manifest.settings_schema}
+    for key, value in defaults.items():
+        shown = key[:MAX_NAME_CHARS]
+        if key not in types:
+            yield FieldError("settings", "default", f"{shown!r} has a default but is no setting")
+        elif types[key] in SETTING_TYPES and (not is_of_type(value, types[key]) or is_sealed(value)):
+            yield FieldError("settings", "default", f"the default of {shown} is not of type {types[key]}")
+        elif len(encoded := msgspec.json.encode(value)) > MAX_SCHEMA_BYTES or b"\\u0000" in encoded:
+            yield FieldError("settings", "default", f"the default of {shown} is too long or holds a NUL character")
 
 
 def domain_problems(pid: str, domain: str | None) -> Iterator[FieldError]:
@@ -122,5 +138,7 @@ def _settings(manifest: PluginManifest) -> Iterator[FieldError]:
         key = setting.get("key")
         if not isinstance(key, str) or not _SETTING_KEY.fullmatch(key):
             yield FieldError("settings", "key", f"{str(key)[:100]!r}: a key has 1 to 100 letters, digits, _, . or -")
+        if setting.get("type") not in tuple(SETTING_TYPES):
+            yield FieldError("settings", "type", f"{str(key)[:100]}: the type is one of {', '.join(SETTING_TYPES)}")
         if len(msgspec.json.encode(setting)) > MAX_SCHEMA_BYTES:
             yield FieldError("settings", "too_long", f"{str(key)[:100]}: the setting is over {MAX_SCHEMA_BYTES} bytes")

@@ -9,7 +9,7 @@ from control_plane.plugins.catalogue import CatalogueRow, entry_of
 from control_plane.plugins.settings import MASK, masked
 from shared.snapshots import PluginSource, ToolDescription
 
-Tag = Annotated[str, Meta(min_length=1, max_length=50, pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$")]
+Tag = Annotated[str, Meta(min_length=1, max_length=50, pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$(?!\n)")]
 
 
 class PluginPatch(msgspec.Struct, forbid_unknown_fields=True):

@@ -16,7 +16,7 @@ from control_plane.plugins.catalogue import CatalogueRow, version_order
 from control_plane.plugins.inspection import Inspector
 from control_plane.plugins.report import Report
 from control_plane.plugins.repository import PluginRepository
-from control_plane.plugins.rules import domain_problems, manifest_problems
+from control_plane.plugins.rules import default_problems, domain_problems, manifest_problems
 from control_plane.plugins.service import PluginService
 from control_plane.plugins.settings import PluginSettings
 from control_plane.plugins.tables import OrgPlugin, SystemPlugin
@@ -50,7 +50,8 @@ async def inspect_upload(data: bytes, inspector: Inspector) -> InspectedPackage:
     report: Report = await inspector.inspect(package, digest)
     if report.manifest is None or report.findings:
         raise _refused(report.findings or (FieldError("file", "inspection", "the plugin has no metadata"),))
-    if problems := manifest_problems(report.manifest):
+    problems = [*manifest_problems(report.manifest), *default_problems(report.manifest, report.defaults)]
+    if problems:
         raise _refused(tuple(problems))
     return InspectedPackage(digest, report.manifest, report.defaults)
 
@@ -78,9 +79,10 @@ class UploadService:
     async def upload(self, upload: Upload) -> tuple[CatalogueRow, bool]:
         """The row, and whether it is new: the same bytes again change nothing.
 
-        Raises BodyTooLarge, PluginRefused, PluginVersionExists, StoreUnavailable.
+        Raises BodyTooLarge, PluginRefused, PluginVersionExists, RateLimited, StoreUnavailable.
         """
-        package = await inspect_upload(upload.data, self._inspector)
+        with self._inspector.admission(upload.owner):
+            package = await inspect_upload(upload.data, self._inspector)
         manifest = package.manifest
         await self._check_owner(upload.owner, manifest.pid)
         await self._plugins.lock_pid(upload.owner, manifest.pid)

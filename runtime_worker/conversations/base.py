@@ -4,7 +4,7 @@ Every method takes the organization first: there is no query that could cross in
 raised by all of them when the store does not answer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Literal, Protocol
 from uuid import UUID
@@ -37,6 +37,8 @@ class RunError(msgspec.Struct, frozen=True):
 
 
 class Conversation(msgspec.Struct, frozen=True, kw_only=True):
+    """`updated_at` is when its last turn began. `message_count` is only filled for whoever looks at conversations."""
+
     conversation_id: UUID
     instance_id: UUID
     user_id: UUID
@@ -125,13 +127,22 @@ class ConversationStore(Protocol):
         """The last `limit` messages older than the message `before`, oldest first."""
         ...
 
-    async def begin_turn(self, org_id: UUID, turn: TurnStart) -> None: ...
-
-    async def end_turn(self, org_id: UUID, turn: TurnEnd) -> None:
-        """Safe to repeat: a second call changes nothing."""
+    async def count_messages(self, org_id: UUID, conversation_ids: Sequence[UUID]) -> Mapping[UUID, int]:
+        """How many messages each conversation has; one without any may be missing."""
         ...
 
-    async def find_run(self, org_id: UUID, run_id: UUID) -> RunRecord | None: ...
+    async def begin_turn(self, org_id: UUID, turn: TurnStart) -> None:
+        """When it returns, the message, the run and what is needed to find them survive a crash of the store."""
+        ...
+
+    async def end_turn(self, org_id: UUID, turn: TurnEnd) -> None:
+        """As safe as `begin_turn`, and safe to repeat: a second call changes nothing. A run that is stored as ended has
+        its answer stored."""
+        ...
+
+    async def find_run(self, org_id: UUID, run_id: UUID) -> RunRecord | None:
+        """A run as it ended, or as it began when its end is not stored."""
+        ...
 
     async def check(self) -> None:
         """Raises StoreUnavailable when nothing can be read or written right now."""

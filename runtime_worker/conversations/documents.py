@@ -52,8 +52,6 @@ class ConversationDocument(OrganizationDocument):
     title: str
     created_at: datetime
     updated_at: datetime
-    message_count: int = 0
-    last_run_id: UUID | None = None
 
     collection: ClassVar[str] = "conversations"
     indexes: ClassVar[list[IndexModel]] = [
@@ -66,7 +64,11 @@ class ConversationDocument(OrganizationDocument):
 
 
 class MessageDocument(OrganizationDocument):
-    """The id is a UUIDv7, so the order of ids is the order of the conversation."""
+    """The id is a UUIDv7, so the order of ids is the order of the conversation.
+
+    A user's message carries the run it started in `starts`, so that both are stored in one write. The run's own
+    document is written when it ends.
+    """
 
     conversation_id: UUID
     run_id: UUID
@@ -77,9 +79,13 @@ class MessageDocument(OrganizationDocument):
     usage: dict[str, Any] | None = None
     status: str = "complete"
     is_compacted: bool = False
+    starts: dict[str, Any] | None = None
 
     collection: ClassVar[str] = "messages"
-    indexes: ClassVar[list[IndexModel]] = [IndexModel([("conversation_id", 1), ("_id", 1)])]
+    indexes: ClassVar[list[IndexModel]] = [
+        IndexModel([("conversation_id", 1), ("_id", 1)]),
+        IndexModel([("starts._id", 1)], partialFilterExpression={"starts._id": {"$exists": True}}),
+    ]
 
     class Settings:
         name = "messages"

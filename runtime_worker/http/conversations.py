@@ -1,6 +1,5 @@
 """Conversations and their messages. A member sees their own, an org_admin the organization's."""
 
-from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
@@ -11,7 +10,7 @@ from litestar.params import FromPath, QueryParameter
 from runtime_worker.http.auth import AnyRequest, may, sees_everything
 from runtime_worker.http.bodies import read_body
 from runtime_worker.http.openapi import documented
-from runtime_worker.http.paging import DEFAULT_LIMIT, Cursor, Limit, decode_cursor, page_of
+from runtime_worker.http.paging import DEFAULT_LIMIT, Cursor, Limit, decode_cursor, decode_position, page_of
 from runtime_worker.http.schemas import (
     ConversationOut,
     ConversationPatch,
@@ -44,7 +43,7 @@ async def list_conversations(
         org_id,
         user_id=_whose(grant),
         instance_id=instance_id,
-        after=decode_cursor(cursor, tuple[datetime, UUID]),
+        after=decode_position(cursor),
         limit=limit + 1,
     )
     return page_of(rows, limit, key=lambda c: (c.updated_at, c.conversation_id), show=conversation_out)

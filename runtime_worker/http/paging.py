@@ -3,7 +3,9 @@
 import base64
 import binascii
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Annotated, TypeVar
+from uuid import UUID
 
 import msgspec
 from litestar.params import QueryParameter
@@ -39,9 +41,24 @@ def decode_cursor(cursor: str | None, kind: type[T]) -> T | None:
         raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         return msgspec.json.decode(raw, type=kind)
     except (binascii.Error, ValueError, msgspec.MsgspecError):
-        raise InvalidRequest(
-            "the cursor is not one of ours", errors=(FieldError("cursor", "invalid", "not a cursor of this list"),)
-        ) from None
+        raise _not_ours() from None
+
+
+def decode_position(cursor: str | None) -> tuple[datetime, UUID] | None:
+    """The time and the id a cursor names, the time in UTC. Raises InvalidRequest."""
+    position = decode_cursor(cursor, tuple[datetime, UUID])
+    if position is None:
+        return None
+    try:
+        return position[0].astimezone(UTC), position[1]
+    except OverflowError:
+        # A time at either end of the calendar, in a zone where it is beyond that end.
+        raise _not_ours() from None
+
+
+def _not_ours() -> InvalidRequest:
+    problem = FieldError("cursor", "invalid", "not a cursor of this list")
+    return InvalidRequest("the cursor is not one of ours", errors=(problem,))
 
 
 def _encode(value: object) -> str:

@@ -2,7 +2,7 @@
 
 import socket
 import ssl
-from typing import Self
+from typing import Any, Self
 
 from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, ThreadedResolver
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -42,6 +42,21 @@ class GuardedResolver(AbstractResolver):
         await self._inner.close()
 
 
+class GuardedSockets:
+    """Refuses an address at the moment it is connected to: a host written as an address never meets the resolver."""
+
+    def __init__(self, *, allow_private: bool) -> None:
+        self._allow_private = allow_private
+
+    def __call__(self, address: tuple[Any, Any, int, str, tuple[Any, ...]]) -> socket.socket:
+        family, kind, protocol, _, (host, *_) = address
+        if is_refused_address(host, allow_private=self._allow_private):
+            raise RefusedAddress("the address may not be called")
+        sock = socket.socket(family, kind, protocol)
+        sock.setblocking(False)
+        return sock
+
+
 class ModelConnections:
     """Opened in the running loop at start, closed at shutdown. Tenants share sockets, never cookies or credentials.
 
@@ -64,6 +79,7 @@ class ModelConnections:
             limit=0,
             ssl=ssl.create_default_context(),
             resolver=GuardedResolver(self._resolver or ThreadedResolver(), allow_private=self.allow_private),
+            socket_factory=GuardedSockets(allow_private=self.allow_private),
             ttl_dns_cache=DNS_CACHE_SECONDS,
             keepalive_timeout=KEEPALIVE_SECONDS,
         )

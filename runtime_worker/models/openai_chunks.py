@@ -7,7 +7,10 @@ import msgspec
 from runtime_worker.models.base import DeltaSink, FinishReason, ModelAnswer, ModelToolCall, Usage
 from shared.errors import ModelProtocolError
 
-MAX_ANSWER_CHARS = 8 * 1024 * 1024
+MAX_ANSWER_CHARS = 1024 * 1024
+"""Twice what the most talkative models write, and little enough to be kept for many runs at once."""
+CHARS_PER_DELTA = 2
+"""What a delta counts besides its text: each becomes an event, which waits in memory for a slow client."""
 MAX_TOOL_CALLS = 128
 
 _FINISH: dict[str, FinishReason] = {
@@ -66,7 +69,7 @@ def decode_chunk(data: bytes) -> Chunk:
     """Raises ModelProtocolError for anything that is not a chunk."""
     try:
         return _decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise ModelProtocolError("the model sent something that is not a completion chunk") from None
 
 
@@ -98,7 +101,7 @@ class Accumulator:
             choice = chunk.choices[0]
             if (delta := choice.delta) is not None:
                 if text := delta.content or delta.refusal:
-                    self._chars += len(text)
+                    self._chars += len(text) + CHARS_PER_DELTA
                     self._texts.append(text)
                     if self._on_delta is not None:
                         self._on_delta(text)
@@ -129,6 +132,7 @@ class Accumulator:
             call = self._open_call(delta)
             if delta.function is not None:
                 if delta.function.name:
+                    self._chars += len(delta.function.name)
                     call.name += delta.function.name
                 if delta.function.arguments:
                     self._chars += len(delta.function.arguments)

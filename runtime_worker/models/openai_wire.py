@@ -108,7 +108,9 @@ class OpenAIWireClient:
         try:
             if response.status != 200:
                 await self._refuse(response)
-            await self._read(response, answer, deadline)
+            # In a task of its own: otherwise every read wakes the twenty coroutines that wait for this call one inside
+            # the other, from the graph's down to here, which costs more than decoding what was read.
+            await asyncio.create_task(self._read(response, answer, deadline))
             is_whole = True
         finally:
             # A connection is used again only when its answer was read to the end; any other way out closes the

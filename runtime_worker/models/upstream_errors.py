@@ -1,5 +1,6 @@
 """From what an upstream did to the model error that says it, and whether trying again could help."""
 
+import math
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -15,6 +16,7 @@ from shared.errors import (
 
 RETRIED_STATUSES = frozenset({408, 409, 429})
 MAX_EXCERPT_CHARS = 300
+MAX_RETRY_AFTER_SECONDS = 24 * 3600.0
 
 
 def is_retried(status: int) -> bool:
@@ -53,21 +55,26 @@ def retry_after_of(header: str | None) -> float | None:
     if not header:
         return None
     try:
-        return max(0.0, float(header))
+        return _bounded(float(header))
     except ValueError:
         pass
     try:
         when = parsedate_to_datetime(header)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
-    return max(0.0, (when - datetime.now(UTC)).total_seconds()) if when.tzinfo else None
+    return _bounded((when - datetime.now(UTC)).total_seconds()) if when.tzinfo else None
+
+
+def _bounded(seconds: float) -> float | None:
+    """What may be told on: `inf` and `nan` are numbers to `float`, and no answer could be written with them."""
+    return min(max(0.0, seconds), MAX_RETRY_AFTER_SECONDS) if math.isfinite(seconds) else None
 
 
 def excerpt(body: bytes, secret: str) -> str:
     """A short piece of an upstream's error message for the log, the key masked in case the upstream repeats it."""
     try:
         decoded = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ""
     error = decoded.get("error") if isinstance(decoded, dict) else None
     message = error.get("message") if isinstance(error, dict) else error

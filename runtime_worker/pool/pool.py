@@ -14,6 +14,8 @@ from shared.clock import Clock
 from shared.errors import NotFound, OrchestratorDeactivated, OrchestratorNotLoaded
 from shared.snapshots import InstanceChange, OrchestratorSnapshot
 
+NO_SUCH_INSTANCE = "no such orchestrator"
+
 
 class PoolCounts(msgspec.Struct, frozen=True):
     hot: int
@@ -99,7 +101,11 @@ class OrchestratorPool:
         """
         if self._index.find(instance_id) is None:
             # Younger than the last look at the change feed.
-            self._take_snapshot(await self._fetch(instance_id))
+            try:
+                self._take_snapshot(await self._fetch(instance_id))
+            except NotFound:
+                # In the very words that another organization's gets below.
+                raise NotFound(NO_SUCH_INSTANCE) from None
         return self._require_serving(instance_id, org_id)
 
     async def lease(self, instance_id: UUID, org_id: UUID | None = None) -> Lease:
@@ -186,7 +192,7 @@ class OrchestratorPool:
     def _require_serving(self, instance_id: UUID, org_id: UUID | None) -> Entry:
         entry = self._index.find(instance_id)
         if entry is None or (org_id is not None and entry.org_id != org_id):
-            raise NotFound("no such orchestrator")
+            raise NotFound(NO_SUCH_INSTANCE)
         if entry.status == "inactive":
             raise OrchestratorDeactivated
         if entry.status == "suspended":

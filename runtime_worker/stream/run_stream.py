@@ -1,12 +1,14 @@
 """What one run tells, on its way to the client: a synchronous sink for the engine, chunks of bytes for the response.
 
-This is the hot path: a token costs one encode, one append and at most one wake-up. Events that came while the socket
-was busy leave in one chunk. Only bytes that nobody has taken yet are kept; once no client listens, none are made.
+This is the hot path: a token costs one encode, one append and at most one callback. Events that came in one read of the
+model's socket, or while the client's was busy, leave in one chunk. Only bytes that nobody has taken yet are kept; once
+no client listens, none are made.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -27,7 +29,8 @@ class RunStream:
         self._fragments: list[str] = []
         self._open_agents: list[tuple[str, str]] = []
         self._open_tools: dict[str, str] = {}
-        self._waiter: asyncio.Future[None] | None = None
+        self._tell_soon: Callable[[], object] | None = None
+        self._is_told = False
 
     @property
     def last_seq(self) -> int:
@@ -70,8 +73,8 @@ class RunStream:
         self._fragments.append(content)
         if self._is_followed:
             self._pending.append(self._encoder.message(seq, content, node))
-            if self._waiter is not None:
-                self._wake()
+            if not self._is_told:
+                self._tell()
 
     def suggestion(self, content: str) -> None:
         if not self._has_ended:
@@ -94,37 +97,47 @@ class RunStream:
         if not self._has_ended:
             self._emit(name, data)
             self._has_ended = True
-            self._wake()
+            self._tell()
 
     # --- what the response takes ---
 
-    async def next_chunk(self) -> bytes:
-        """Everything that is waiting, as soon as there is something; empty when the stream is over."""
-        if not self._pending and not self._has_ended and self._is_followed:
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
+    def follow(self, on_news: Callable[[], None]) -> None:
+        """Have the loop call `on_news` when there is something to take, or the stream is over. Once per `take`: what
+        comes in between is taken together."""
+        self._tell_soon = partial(asyncio.get_running_loop().call_soon, on_news)
+        if self._pending or self.is_over:
+            self._tell()
+
+    def take(self) -> bytes:
+        """Everything that is waiting; empty when nothing is."""
+        self._is_told = False
         pending = self._pending
         if len(pending) == 1:
             return pending.pop()
         self._pending = []
         return b"".join(pending)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether all was taken and nothing will follow."""
+        return not self._pending and (self._has_ended or not self._is_followed)
+
     def heartbeat(self) -> None:
         if self._is_followed and not self._pending and not self._has_ended:
             self._pending.append(HEARTBEAT)
-            self._wake()
+            self._tell()
 
     def unfollow(self) -> None:
         """The client is gone: make and keep no more bytes."""
         self._is_followed = False
         self._pending = []
-        self._wake()
+        self._tell()
 
     def _emit(self, name: str, data: Mapping[str, Any]) -> None:
         self._seq += 1
         if self._is_followed:
             self._pending.append(self._encode(name, data))
-            self._wake()
+            self._tell()
 
     def _encode(self, name: str, data: Mapping[str, Any]) -> bytes:
         try:
@@ -133,7 +146,9 @@ class RunStream:
             # A tool may hand over what JSON cannot say (a NaN key, a lone surrogate); that must not fail the run.
             return self._encoder.event(self._seq, name, {key: repr(value) for key, value in data.items()})
 
-    def _wake(self) -> None:
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+    def _tell(self) -> None:
+        # By the loop rather than at once: whatever else the same read of the model's socket brings comes along, and
+        # nothing of the client's side runs inside an engine.
+        if self._tell_soon is not None and not self._is_told:
+            self._is_told = True
+            self._tell_soon()

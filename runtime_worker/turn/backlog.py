@@ -30,6 +30,10 @@ class SaveBacklog:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    def run_ids(self) -> frozenset[UUID]:
+        """The runs whose end is kept here."""
+        return frozenset(turn.run.run_id for _, turn in self._waiting)
+
     async def save(self, org_id: UUID, turn: TurnEnd) -> bool:
         """Whether it is stored now. If not, it is kept and stored as soon as possible. Never raises."""
         if not self._waiting:

@@ -1,7 +1,6 @@
 """Cancelling a run from any worker: a message to all of them, and a key for whoever misses the message."""
 
 import asyncio
-from contextlib import suppress
 from uuid import UUID
 
 from redis.asyncio import Redis
@@ -48,12 +47,9 @@ class Cancellations:
             while True:
                 # Also after every (re)connection: what was asked while nobody listened is in the keys.
                 await self._check_keys()
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(CHECK_SECONDS):
-                        while True:
-                            message = await channel.get_message(timeout=None)
-                            if message is not None:
-                                self._cancel(message["data"])
+                message = await channel.get_message(timeout=CHECK_SECONDS)
+                if message is not None:
+                    self._cancel(message["data"])
 
     async def _check_keys(self) -> None:
         runs = self._table.all()

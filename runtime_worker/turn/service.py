@@ -1,6 +1,7 @@
 """Starting a turn: every check in the contract's order, then what must be stored before a run, then the run."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -138,14 +139,16 @@ class TurnService:
         )
         thread = msgspec.structs.replace(conversation, updated_at=now) if conversation else _new(run, request, now)
         start = TurnStart(conversation=thread, is_new=conversation is None, message=message, run=run.record(last_seq=0))
-        await self._store.begin_turn(request.org_id, start)
-        earlier = (
-            await self._store.newest_messages(
+        storing = self._store.begin_turn(request.org_id, start)
+        if conversation is None:
+            await storing
+            earlier: Sequence[Message] = ()
+        else:
+            # What is older than this message does not wait for it.
+            reading = self._store.newest_messages(
                 request.org_id, run.conversation_id, limit=limits.message_context_window, before=message.message_id
             )
-            if conversation
-            else ()
-        )
+            _, earlier = await asyncio.gather(storing, reading)
         return RunRequest(
             run_id=run.run_id,
             conversation_id=run.conversation_id,
@@ -166,7 +169,6 @@ def _new(run: Run, request: TurnRequest, now: datetime) -> Conversation:
         title=title_of(request.message),
         created_at=now,
         updated_at=now,
-        message_count=1,
     )
 
 

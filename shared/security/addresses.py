@@ -1,6 +1,7 @@
 """Which addresses a tenant's `base_url` may point to (SSRF): checked at save and again on every resolved address."""
 
 import ipaddress
+import re
 from urllib.parse import urlsplit
 
 from shared.errors import ModelAddressRefused
@@ -10,6 +11,12 @@ _METADATA = frozenset(
     for address in ("169.254.169.254", "169.254.170.2", "fd00:ec2::254", "100.100.100.200", "192.0.0.192")
 )
 """Where clouds serve instance credentials; never called, whatever is allowed."""
+
+_EMBEDDING = tuple(map(ipaddress.IPv6Network, ("::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96", "::/96")))
+"""IPv6 that gateways and kernels take for the IPv4 address in its last 32 bits."""
+
+_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
+_NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 
 
 def is_refused_address(address: str, *, allow_private: bool) -> bool:
@@ -21,8 +28,8 @@ def is_refused_address(address: str, *, allow_private: bool) -> bool:
         ip = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return True
-    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
-        ip = ip.ipv4_mapped
+    if isinstance(ip, ipaddress.IPv6Address):
+        ip = _embedded(ip) or ip
     if ip in _METADATA or ip.is_link_local or ip.is_multicast or ip.is_unspecified:
         return True
     if ip.is_loopback or ip.is_private:
@@ -48,8 +55,20 @@ def check_model_url(url: str, *, allow_private: bool) -> None:
         raise ModelAddressRefused("base_url must use https")
     if host.lower() == "localhost" or host.lower().endswith(".localhost"):
         host = "127.0.0.1"
-    if _is_literal(host) and is_refused_address(host, allow_private=allow_private):
-        raise ModelAddressRefused("base_url points to an address that is private or reserved")
+    if _is_literal(host):
+        if is_refused_address(host, allow_private=allow_private):
+            raise ModelAddressRefused("base_url points to an address that is private or reserved")
+    elif not _NAME.fullmatch(host) or _NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]):
+        # `127.1`, `2130706433`, `0x7f.1` and `①②⑦.0.0.1` are addresses to whoever connects, though not to us.
+        raise ModelAddressRefused("base_url must name its host in plain ASCII: a name, or a complete IP address")
+
+
+def _embedded(ip: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    if ip.sixtofour:
+        return ip.sixtofour
+    if int(ip) > 1 and any(ip in network for network in _EMBEDDING):
+        return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+    return None
 
 
 def _is_literal(host: str) -> bool:

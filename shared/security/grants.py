@@ -6,8 +6,8 @@ grant is dead on the very next request. A change raises it before committing as 
 change fails instead of leaving a stale grant alive.
 """
 
-from collections.abc import Awaitable, Callable
-from typing import Literal
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Literal, cast
 from uuid import UUID
 
 import msgspec
@@ -81,8 +81,16 @@ class GrantCache:
 
     async def get(self, user_id: UUID, org_id: UUID | None = None) -> Grant:
         """The current grant; for an unknown organization one without a role."""
-        key = f"perms:{user_id}:{org_id or '-'}"
-        raw, user_gen, org_gen = await self._redis.mget(key, _user_generation(user_id), _org_generation(org_id))
+        values = cast("list[bytes | None]", await self._redis.mget(self.keys(user_id, org_id)))
+        return await self.read(user_id, org_id, values)
+
+    def keys(self, user_id: UUID, org_id: UUID | None) -> tuple[str, str, str]:
+        """What `read` wants the values of, for a caller who has more to ask Redis in the same round trip."""
+        return f"perms:{user_id}:{org_id or '-'}", _user_generation(user_id), _org_generation(org_id)
+
+    async def read(self, user_id: UUID, org_id: UUID | None, values: Sequence[bytes | None]) -> Grant:
+        """What `get` returns, out of the values of its `keys`."""
+        raw, user_gen, org_gen = values
         user_generation, org_generation = int(user_gen or 0), int(org_gen or 0)
         if raw is not None:
             cached = self._decoder.decode(raw)
@@ -90,7 +98,7 @@ class GrantCache:
                 return cached.grant
         grant = await self._load(user_id, org_id)
         entry = _CachedGrant(user_generation, org_generation, grant)
-        await self._redis.set(key, msgspec.json.encode(entry), ex=GRANT_SECONDS)
+        await self._redis.set(self.keys(user_id, org_id)[0], msgspec.json.encode(entry), ex=GRANT_SECONDS)
         return grant
 
 

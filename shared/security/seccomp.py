@@ -2,7 +2,8 @@
 
 It is a deny-list over what plain Python needs: no sockets (`socketpair` stays, event loops use one), no processes and
 no programs, threads only, no signals to others, no look at or change of other processes, no io_uring (which opens
-sockets by itself), no namespaces, keys, bpf or modules. `man 2 seccomp`, `linux/filter.h`.
+sockets by itself), no namespaces, keys, bpf or modules, and no change of a file's mode, owner, times or attributes.
+`man 2 seccomp`, `linux/filter.h`.
 """
 
 import ctypes
@@ -74,6 +75,32 @@ _DENIED: dict[str, tuple[int | None, int | None]] = {
     "shmget": (29, 194),
     "msgget": (68, 186),
     "semget": (64, 190),
+    "mq_open": (240, 180),
+    # What Landlock leaves open for any file whose path is known and whose owner we are.
+    "chmod": (90, None),
+    "fchmod": (91, 52),
+    "fchmodat": (268, 53),
+    "fchmodat2": (452, 452),
+    "chown": (92, None),
+    "fchown": (93, 55),
+    "lchown": (94, None),
+    "fchownat": (260, 54),
+    "utime": (132, None),
+    "utimes": (235, None),
+    "futimesat": (261, None),
+    "utimensat": (280, 88),
+    "truncate": (76, 45),
+    "setxattr": (188, 5),
+    "lsetxattr": (189, 6),
+    "fsetxattr": (190, 7),
+    "setxattrat": (463, 463),
+    "removexattr": (197, 14),
+    "lremovexattr": (198, 15),
+    "fremovexattr": (199, 16),
+    "removexattrat": (466, 466),
+    "file_setattr": (469, 469),
+    "inotify_add_watch": (254, 27),
+    "fanotify_init": (300, 262),
     "setsid": (112, 157),
     "setpgid": (109, 154),
 }

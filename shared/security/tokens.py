@@ -46,7 +46,8 @@ class TokenSigner:
         try:
             decoded = jwt.decode(token, self._key, algorithms=[self._algorithm])
             _CLAIMS.validate(decoded.claims)
-        except (JoseError, ValueError):
+        except (JoseError, ValueError, TypeError, RecursionError):
+            # The header is read before the signature is checked, and it may hold any JSON (`"crit": 1`).
             raise NotAuthenticated from None
         claims = decoded.claims
         user_id = parse_id(claims["sub"])

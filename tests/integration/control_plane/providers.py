@@ -11,6 +11,7 @@ class Providers:
     def __init__(self) -> None:
         self.status = 200
         self.body: Any = {"choices": []}
+        self.cookie = ""
         self.requests: list[tuple[str, dict[str, str], Any]] = []
         self.url = ""
         self._runner: web.AppRunner | None = None
@@ -33,6 +34,7 @@ class Providers:
     async def _answer(self, request: web.Request) -> web.Response:
         headers = {name.lower(): value for name, value in request.headers.items()}
         self.requests.append((request.path, headers, await request.json()))
+        more = {"Set-Cookie": self.cookie} if self.cookie else {}
         if isinstance(self.body, str):
-            return web.Response(status=self.status, text=self.body)
-        return web.json_response(self.body, status=self.status)
+            return web.Response(status=self.status, text=self.body, headers=more)
+        return web.json_response(self.body, status=self.status, headers=more)

@@ -7,9 +7,12 @@ import pytest
 from litestar import Litestar
 from litestar.handlers.http_handlers import HTTPRouteHandler
 from litestar.routes import HTTPRoute
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from control_plane.http.guards import public, signed_in
 from control_plane.http.openapi import PermissionGuard
+from control_plane.wiring import Resources
 from shared.errors import catalogue
 from tests.integration.control_plane.callers import Caller, World
 
@@ -83,6 +86,11 @@ async def test_bodies_say_that_unknown_fields_are_refused(http: httpx.AsyncClien
                 name = content["schema"].get("$ref", "").rsplit("/", 1)[-1]
                 if name:
                     assert document["components"]["schemas"][name]["additionalProperties"] is False, name
+
+
+async def test_no_page_with_scripts_is_served_but_the_one_we_wrote(http: httpx.AsyncClient) -> None:
+    for path in ("", "/", "/elements", "/rapidoc", "/redoc", "/swagger", "/oauth2-redirect.html", "/openapi.yaml"):
+        assert "<script" not in (await http.get(f"/.openapi{path}")).text, path
 
 
 async def test_the_docs_render_the_document(http: httpx.AsyncClient) -> None:
@@ -181,6 +189,14 @@ async def test_browsers_of_listed_origins_may_call(http: httpx.AsyncClient) -> N
 
     assert allowed.headers["access-control-allow-origin"] == "https://console.example"
     assert "access-control-allow-origin" not in refused.headers
+
+
+async def test_a_statement_that_fails_does_not_tell_its_values_to_the_log(resources: Resources) -> None:
+    async with resources.engine.connect() as connection:
+        with pytest.raises(DBAPIError) as failure:
+            await connection.execute(text("SELECT 1 / (length(:secret) - 7)"), {"secret": "hunter2"})
+
+    assert "hunter2" not in str(failure.value)
 
 
 async def test_a_bug_is_a_problem_without_its_insides(

@@ -1,6 +1,7 @@
 """`Idempotency-Key`: sent twice, done once."""
 
 import asyncio
+import hashlib
 
 from control_plane.wiring import Resources
 from tests.integration.control_plane.callers import Caller, World
@@ -81,3 +82,14 @@ async def test_tokens_are_never_kept(world: World, resources: Resources) -> None
 async def test_a_key_that_is_no_key_is_refused(root: Caller) -> None:
     for key in ("", "two words", "x" * 256):
         assert (await root.post("/api/admin/orgs", BODY, headers={"Idempotency-Key": key})).status_code == 422
+
+
+async def test_what_is_kept_helps_nobody_to_guess_a_password(root: Caller, resources: Resources) -> None:
+    body = b'{"username":"new","password":"a weak password"}'
+    headers = {**KEY, "Content-Type": "application/json"}
+    assert (await root.call("POST", "/api/admin/users", content=body, headers=headers)).status_code == 201
+
+    kept = str([await resources.redis.get(key) async for key in resources.redis.scan_iter("idempotency:*")])
+    assert '"state":"done"' in kept
+    assert "a weak password" not in kept
+    assert hashlib.sha256(body).hexdigest() not in kept

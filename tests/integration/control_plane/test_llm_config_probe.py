@@ -100,3 +100,13 @@ async def test_a_name_that_leads_to_a_private_address_is_never_called(providers:
 
     assert (result.ok, result.code) in ((False, "LL-0005"), (False, "LL-0008"))
     assert providers.requests == []
+
+
+async def test_a_cookie_given_to_one_organization_is_not_sent_for_another(world: World, providers: Providers) -> None:
+    providers.cookie = "trace=of-the-first; Path=/"
+    base_url = providers.url.replace("127.0.0.1", "localhost")
+
+    for _ in range(2):
+        assert (await probe(await world.tenant(), base_url=base_url))["ok"]
+
+    assert [headers.get("cookie") for _, headers, _ in providers.requests] == [None, None]

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from control_plane.__main__ import main as serve
@@ -133,6 +134,7 @@ async def test_the_server_serves_and_stops_on_sigterm(environment: dict[str, str
                 except httpx.TransportError:
                     await asyncio.sleep(0.05)
             missing = await client.get("/nothing", headers={"X-Request-ID": "seen-in-the-log"})
+            shown = [child.environ() for child in psutil.Process(process.pid).children()]
     finally:
         process.send_signal(signal.SIGTERM)
         code = await asyncio.wait_for(process.wait(), PATIENCE_SECONDS)
@@ -140,6 +142,10 @@ async def test_the_server_serves_and_stops_on_sigterm(environment: dict[str, str
     assert ready.json()["status"] == "ready"
     assert missing.status_code == 404
     assert code == 0
+    # The process that serves; the one that starts it must be able to start another.
+    assert any("PATH" in variables for variables in shown)
+    secrets = {environment[f"CADENCE_{name}"] for name in ("SECRET_KEY", "WORKER_TOKEN", "POSTGRES_URL")}
+    assert not [v for variables in shown if "PATH" in variables for v in variables.values() if v in secrets]
     lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
     requests = [line for line in lines if line.get("request_id") == "seen-in-the-log"]
     assert [(line["event"], line["status"], line["path"]) for line in requests] == [("request", 404, "/nothing")]

@@ -4,14 +4,16 @@ import asyncio
 import os
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from control_plane.plugins.inspection import Inspector
+from control_plane.plugins.inspection import MAX_WAITING_OF_ONE, Inspector
 from control_plane.plugins.report import Report
+from shared.errors import RateLimited
 from shared.packages import digest_of
 from shared.packages.archive import read_package
 from shared.security.confinement import Limits
@@ -126,6 +128,28 @@ async def test_a_plugin_that_waits_forever_is_ended() -> None:
     assert text == "importing plugin.py did not finish within 2 seconds"
 
 
+@pytest.mark.parametrize(
+    "writing", ["open(f'f{n}', 'wb').write(bytes(8 * 1024**2))", "open(f'f{n}', 'wb')", "os.mkdir(f'd{n}')"]
+)
+async def test_a_plugin_does_not_fill_the_disk(writing: str) -> None:
+    source = f"import os\nfor n in range(3000): {writing}\nimport time; time.sleep(60)"
+
+    assert "wrote more than 64 MiB or 1000 files" in await findings(package(source))
+
+
+async def test_one_organizations_uploads_leave_room_for_the_others() -> None:
+    inspector = Inspector()
+    with ExitStack() as waiting:
+        for _ in range(MAX_WAITING_OF_ONE):
+            waiting.enter_context(inspector.admission("acme"))
+        with pytest.raises(RateLimited), inspector.admission("acme"):
+            pass
+        with inspector.admission("other"):
+            pass
+    with inspector.admission("acme"):
+        pass
+
+
 async def test_what_a_plugin_prints_never_mixes_with_its_report() -> None:
     forged = '{"type":"report","manifest":null}'
     source = plugin_source(top=f"import os, sys\nprint({forged!r})\nos.write(1, {forged.encode()!r})")
@@ -166,6 +190,58 @@ raise LookupError(f"succeeded: {{succeeded}}")
 """
 
     assert "succeeded: []" in await findings(package(source))
+
+
+@ONLY_LINUX
+async def test_an_inspected_plugin_cannot_touch_a_file_whose_path_it_knows(tmp_path: Path) -> None:
+    # Landlock guards what is in a file; who may read it, when it changed and its attributes are not its business.
+    theirs = tmp_path / "secrets.json"
+    theirs.write_text("theirs")
+    theirs.chmod(0o600)
+    before = theirs.stat()
+    path = str(theirs)
+    attempts = (
+        f"os.chmod({path!r}, 0o777)",
+        f"os.chmod({str(tmp_path)!r}, 0o000)",
+        f"os.chmod('secrets.json', 0o777, dir_fd=os.open({str(tmp_path)!r}, os.O_PATH))",
+        f"os.chown({path!r}, 0, 0)",
+        f"os.lchown({path!r}, 0, 0)",
+        f"os.utime({path!r}, (0, 0))",
+        f"os.truncate({path!r}, 0)",
+        f"os.setxattr({path!r}, 'user.mark', b'x')",
+        f"os.removexattr({path!r}, 'user.mark')",
+    )
+    source = f"""
+import os
+succeeded = []
+for attempt in {attempts!r}:
+    try:
+        exec(attempt)
+    except PermissionError:
+        continue
+    except OSError as error:
+        attempt += f" {{error}}"
+    succeeded.append(attempt)
+raise LookupError(f"succeeded: {{succeeded}}")
+"""
+
+    assert "succeeded: []" in await findings(package(source))
+    assert theirs.stat() == before
+
+
+@pytest.mark.parametrize("line", ["[" * 200_000, '{"type":"report","defaults":{"a":' + "[" * 200_000])
+async def test_a_plugin_that_writes_into_the_report_is_only_refused(line: str) -> None:
+    source = f"""
+import os
+for descriptor in range(3, 32):
+    try:
+        os.write(descriptor, {line.encode()!r} + b"\\n")
+    except OSError:
+        pass
+os._exit(0)
+"""
+
+    assert "ended the process" in await findings(package(source))
 
 
 @ONLY_LINUX

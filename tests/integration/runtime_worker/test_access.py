@@ -1,5 +1,6 @@
 """Who gets an answer: every check in its order, and another organization's ids that look like ids that do not exist."""
 
+import base64
 from typing import Any
 from uuid import UUID
 
@@ -144,7 +145,8 @@ async def test_conversations_are_paged_renamed_and_deleted(member: Caller, insta
     assert (await member.call("DELETE", f"/conversations/{newest}"))[0] == 204
     assert (await member.call("GET", f"/conversations/{newest}"))[0] == 404
     assert (await member.call("GET", f"/conversations/{newest}/messages"))[0] == 404
-    for query in ("cursor=nonsense", "limit=0", "limit=201", "instance_id=x"):
+    beyond = base64.urlsafe_b64encode(f'["0001-01-01T00:00:00+23:59","{new_id()}"]'.encode()).decode().rstrip("=")
+    for query in ("cursor=nonsense", f"cursor={beyond}", "limit=0", "limit=201", "instance_id=x"):
         assert (await member.call("GET", f"/conversations?{query}"))[0] in (400, 422)
 
 

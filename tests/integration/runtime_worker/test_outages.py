@@ -9,8 +9,10 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 
 from runtime_worker.engines.base import EventSink, RunRequest
+from shared.ids import new_id
 from shared.snapshots import OrchestratorSnapshot
 from tests.fakes.control_plane import FakeControlPlane
+from tests.fakes.instances import instance_snapshot, llm_config_snapshot
 from tests.fakes.orchestrators import ScriptedBuilder, say
 from tests.fakes.tcp_proxy import TcpProxy
 from tests.integration.runtime_worker.worker import (
@@ -99,6 +101,28 @@ async def test_without_mongodb_no_run_starts_and_afterwards_they_do(
     await eventually(lambda: answers(member, instance, conversation_id=first["conversation_id"]))
 
 
+async def test_while_mongodb_hangs_no_organization_waits_for_the_others(
+    wired: Wired, control_plane: FakeControlPlane
+) -> None:
+    organizations = [new_id() for _ in range(12)]
+    model = "http://model.test/v1"
+    instances = [
+        control_plane.put(instance_snapshot(llm_config_snapshot(model), org_id=org_id), tier="demand")
+        for org_id in organizations
+    ]
+    members = [await wired.worker.sign_in(org_id) for org_id in organizations]
+    wired.mongo.freeze()
+    # One after the other they would take half a minute, each giving MongoDB its own time to answer.
+    async with asyncio.timeout(20):
+        refusals = await asyncio.gather(
+            *(member.chat(instance.instance_id, "hi") for member, instance in zip(members, instances, strict=True))
+        )
+    assert {(status, problem["code"]) for status, problem in refusals} == {(503, "DB-0001")}
+    wired.mongo.thaw()
+    for member, instance in zip(members, instances, strict=True):
+        await eventually(lambda member=member, instance=instance: answers(member, instance))
+
+
 async def test_an_answer_that_could_not_be_stored_at_once_says_so_and_is_stored_later(
     wired: Wired, instance: OrchestratorSnapshot, builder: ScriptedBuilder
 ) -> None:
@@ -122,13 +146,19 @@ async def test_an_answer_that_could_not_be_stored_at_once_says_so_and_is_stored_
     await wired.mongo.mend()
     path = f"/conversations/{opening.data['conversation_id']}"
 
+    told: list[str] = []
+
     async def stored() -> bool:
-        status, page = await member.call("GET", path + "/messages")
-        return status == 200 and [m["content"] for m in page["items"]] == ["hi", "precious words"]
+        """The whole turn; meanwhile the run is not over, and not lost either."""
+        status, run = await member.call("GET", f"/runs/{opening.data['run_id']}")
+        told.extend([run["status"]] if status == 200 else [])
+        return told[-1:] == ["completed"]
 
     await eventually(stored)
+    assert set(told) <= {"running", "completed"}
+    _, page = await member.call("GET", path + "/messages")
+    assert [message["content"] for message in page["items"]] == ["hi", "precious words"]
     assert (await member.call("GET", path))[1]["message_count"] == 2
-    assert (await member.call("GET", f"/runs/{opening.data['run_id']}"))[1]["status"] == "completed"
 
 
 async def test_a_run_survives_redis_going_away_under_it(

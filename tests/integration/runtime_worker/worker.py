@@ -166,7 +166,7 @@ async def running_worker(
     serving = asyncio.create_task(server.serve())
     try:
         async with ClientSession() as http:
-            await eventually(lambda: _answers(http, settings.public_url + "/health"))
+            await eventually(lambda: answers(http, settings.public_url + "/health"))
             yield RunningWorker(settings.public_url, app.state.worker, control_plane, http)
     finally:
         server.stop()  # type: ignore[no-untyped-call]  # Granian's embedded server is not annotated here
@@ -191,7 +191,7 @@ async def flush(redis_url: str) -> None:
         await redis.flushdb()
 
 
-async def _answers(http: ClientSession, url: str) -> bool:
+async def answers(http: ClientSession, url: str) -> bool:
     try:
         async with http.get(url) as response:
             return response.status == 200

@@ -44,3 +44,19 @@ def test_an_event_without_end_is_refused(monkeypatch: pytest.MonkeyPatch, wire: 
     monkeypatch.setattr(sse, "MAX_EVENT_BYTES", 64)
     with pytest.raises(ModelProtocolError):
         EventStream().feed(wire)
+
+
+@pytest.mark.parametrize(("start", "piece"), [(b"data: ", b"x"), (b"", b"data:\n"), (b"data: a\n", b"data:\n")])
+def test_pieces_of_an_event_count_however_little_is_in_them(
+    monkeypatch: pytest.MonkeyPatch, start: bytes, piece: bytes
+) -> None:
+    monkeypatch.setattr(sse, "MAX_EVENT_BYTES", 64 * 100)
+    stream = EventStream()
+    stream.feed(start)
+    with pytest.raises(ModelProtocolError):
+        list(map(stream.feed, [piece] * 101))
+
+
+def test_many_events_in_one_read_are_not_one_large_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sse, "MAX_EVENT_BYTES", 256)
+    assert EventStream().feed(b"data: x\n\n" * 1000) == [b"x"] * 1000

@@ -1,12 +1,12 @@
 """Strict reading of JSON bodies."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import pytest
 from msgspec import Meta
 
-from control_plane.http.bodies import decode_strictly
+from control_plane.http.bodies import MAX_JSON_DEPTH, decode_strictly
 from shared.errors import InvalidRequest, MalformedRequest
 
 
@@ -44,6 +44,25 @@ def test_a_bad_field_is_named_by_its_dotted_path(body: bytes, field: str) -> Non
         decode_strictly(body, Body)
 
     assert [error.field for error in refusal.value.errors] == [field]
+
+
+class Loose(msgspec.Struct):
+    config: dict[str, Any]
+
+
+@pytest.mark.parametrize("opening", [b"[", b'{"a":'])
+def test_a_body_is_not_nested_deeper_than_anything_that_reads_it_can_bear(opening: bytes) -> None:
+    def nested(levels: int) -> bytes:
+        closing = b"]" if opening == b"[" else b"}"
+        return b'{"config":{"deep":' + opening * levels + b"1" + closing * levels + b"}}"
+
+    decode_strictly(nested(MAX_JSON_DEPTH - 2), Loose)
+    with pytest.raises(MalformedRequest):
+        decode_strictly(nested(MAX_JSON_DEPTH - 1), Loose)
+
+
+def test_a_wide_body_is_not_a_deep_one() -> None:
+    decode_strictly(b'{"config":{"wide":[' + b",".join([b"[]"] * 1000) + b"]}}", Loose)
 
 
 @pytest.mark.parametrize("body", [b"{", b"\xff", b'{"a": 1,}', b"[" * 100_000, b'{"a": "\xed\xa0\x80"}'])

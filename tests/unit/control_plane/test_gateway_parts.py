@@ -1,5 +1,6 @@
 """The parts of the gateway that need no network."""
 
+import asyncio
 from typing import Any, cast
 
 import pytest
@@ -94,9 +95,12 @@ class Registry:
         self.records = [WorkerRecord(w, f"http://{w}", "0", clock.now()) for w in worker_ids]
         self.reads = 0
         self.is_away = False
+        self.answers = asyncio.Event()
+        self.answers.set()
 
     async def live(self) -> list[WorkerRecord]:
         self.reads += 1
+        await self.answers.wait()
         if self.is_away:
             raise RedisConnectionError
         return self.records
@@ -148,6 +152,27 @@ async def test_a_suspected_worker_is_tried_last_until_it_proves_itself_or_time_p
     workers.suspect(first)
     clock.advance(SUSPECT_SECONDS + 0.1)
     assert await names(workers) == [first, *others]
+
+
+@pytest.mark.parametrize("is_known", [True, False], ids=["after it was read once", "from the beginning"])
+async def test_while_redis_hangs_all_requests_wait_for_one_attempt_together(clock: ManualClock, is_known: bool) -> None:
+    registry = Registry(clock, "a", "b")
+    workers = directory(registry, clock)
+    known = await names(workers) if is_known else None
+    clock.advance(MAX_AGE_SECONDS)
+    registry.reads, registry.is_away = 0, True
+    registry.answers.clear()
+    waiting = [asyncio.create_task(names(workers)) for _ in range(5)]
+    await asyncio.sleep(0)
+    # It takes longer to find out that Redis is away than an answer of it is believed.
+    clock.advance(2 * MAX_AGE_SECONDS)
+    registry.answers.set()
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    assert registry.reads == 1
+    if is_known:
+        assert outcomes == [known] * 5
+    else:
+        assert {type(outcome) for outcome in outcomes} == {StoreUnavailable}
 
 
 async def test_no_worker_is_an_error_of_its_own(clock: ManualClock) -> None:

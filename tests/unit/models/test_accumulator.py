@@ -69,3 +69,25 @@ def test_chunks_that_say_nothing_are_fine(data: bytes) -> None:
     accumulator = Accumulator(None)
     accumulator.add(decode_chunk(data))
     assert accumulator.answer(0).content == ""
+
+
+def test_a_name_that_never_ends_is_too_long_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openai_chunks, "MAX_ANSWER_CHARS", 10)
+    accumulator = Accumulator(None)
+    add(accumulator, call_delta(0, "a", "x" * 10, ""))
+    with pytest.raises(ModelProtocolError):
+        add(accumulator, call_delta(0, None, "x", ""))
+
+
+def test_a_chunk_nested_beyond_reason_is_no_chunk() -> None:
+    with pytest.raises(ModelProtocolError):
+        decode_chunk(b'{"error":' + b"[" * 100_000 + b"]" * 100_000 + b"}")
+
+
+def test_an_answer_in_crumbs_is_too_long_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openai_chunks, "MAX_ANSWER_CHARS", 3 * 10)
+    accumulator = Accumulator(None)
+    for _ in range(10):
+        add(accumulator, {"content": "x"})
+    with pytest.raises(ModelProtocolError):
+        add(accumulator, {"content": "x"})

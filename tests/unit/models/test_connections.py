@@ -1,6 +1,9 @@
-import pytest
+import socket
 
-from runtime_worker.models.connections import GuardedResolver, RefusedAddress
+import pytest
+from aiohttp import ClientConnectorError
+
+from runtime_worker.models.connections import GuardedResolver, ModelConnections, RefusedAddress
 from tests.fakes.resolver import FixedResolver
 
 
@@ -22,3 +25,15 @@ async def test_the_metadata_address_is_refused_even_where_private_ones_are_allow
 async def test_public_addresses_pass() -> None:
     resolver = GuardedResolver(FixedResolver("1.1.1.1", "8.8.8.8"), allow_private=False)
     assert len(await resolver.resolve("models.example.com", 443)) == 2
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::ffff:127.0.0.1]"])
+async def test_an_address_in_the_url_itself_is_refused_before_anything_is_sent_there(host: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0)
+        async with ModelConnections(allow_private=False) as connections:
+            with pytest.raises(ClientConnectorError) as refusal:
+                await connections.session.get(f"http://{host}:{server.getsockname()[1]}/")
+        assert isinstance(refusal.value.os_error, RefusedAddress)
+        with pytest.raises(BlockingIOError):
+            server.accept()

@@ -50,7 +50,9 @@ def test_retry_after_may_be_seconds_or_a_date() -> None:
     in_a_minute = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
     assert 55 < (retry_after_of(in_a_minute) or 0) <= 60
     assert retry_after_of(None) is None
-    assert retry_after_of("soon") is None
+    for nothing_usable in ("soon", "inf", "nan", "1e999", "Fri, 31 Dec 99999 23:59:59 GMT"):
+        assert retry_after_of(nothing_usable) is None
+    assert retry_after_of("1e300") == 24 * 3600
 
 
 @pytest.mark.parametrize("shown", [KEY, "sk-live-***mnop", "sk-liv...mnop"])
@@ -59,6 +61,6 @@ def test_an_upstream_that_repeats_the_key_does_not_get_it_into_the_log(shown: st
     assert text == "Incorrect API key provided: *** See docs"
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>", b"[1]", b'{"error": {"message": 1}}', b"\xff\xfe"])
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[1]", b'{"error": {"message": 1}}', b"\xff\xfe", b"[" * 10_000])
 def test_an_error_body_of_another_form_says_nothing(body: bytes) -> None:
     assert excerpt(body, KEY) == ""

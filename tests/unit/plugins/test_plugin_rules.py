@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from control_plane.plugins.catalogue import version_order
-from control_plane.plugins.rules import domain_problems, manifest_problems
+from control_plane.plugins.rules import default_problems, domain_problems, manifest_problems
 from shared.snapshots import PluginManifest, ToolDescription
 
 GOOD = PluginManifest(
@@ -53,13 +53,37 @@ def test_a_good_manifest_has_no_problems() -> None:
         ("tools", (ToolDescription("t", "d" * 4001, {}),)),
         ("tools", (ToolDescription("t", "", {"title": "x" * 40_000}),)),
         ("tools", tuple(ToolDescription(f"t{i}", "", {}) for i in range(101))),
-        ("settings_schema", ({"key": "a key"},)),
-        ("settings_schema", ({"key": "k", "default": "x" * 40_000},)),
-        ("settings_schema", tuple({"key": f"k{i}"} for i in range(101))),
+        ("settings_schema", ({"key": "a key", "type": "str"},)),
+        ("settings_schema", ({"key": "k", "type": "str", "default": "x" * 40_000},)),
+        ("settings_schema", ({"key": "k"},)),
+        ("settings_schema", ({"key": "k", "type": ["str"]},)),
+        ("settings_schema", tuple({"key": f"k{i}", "type": "str"} for i in range(101))),
     ],
 )
 def test_every_bound_is_kept(field: str, value: Any) -> None:
     assert len(manifest_problems(msgspec.structs.replace(GOOD, **{field: value}))) == 1
+
+
+@pytest.mark.parametrize(
+    "defaults",
+    [
+        {"other": "x"},
+        {"api_key": 5},
+        {"api_key": {"$sealed": "v1.k.AAAA"}},
+        {"api_key": "x" * 40_000},
+        {"api_key": "a\x00b"},
+    ],
+)
+def test_a_default_is_what_its_setting_takes(defaults: dict[str, Any]) -> None:
+    """The inspected plugin may write into its own report."""
+    assert list(default_problems(GOOD, {"api_key": "fine"})) == []
+    assert len(list(default_problems(GOOD, defaults))) == 1
+
+
+def test_not_even_a_setting_of_type_dict_has_a_sealed_default() -> None:
+    manifest = msgspec.structs.replace(GOOD, settings_schema=({"key": "options", "type": "dict"},))
+    assert list(default_problems(manifest, {"options": {"a": 1}})) == []
+    assert len(list(default_problems(manifest, {"options": {"$sealed_default": "v1.k.AAAA"}}))) == 1
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,10 @@ def test_what_was_never_sealed_does_not_open(sealed: str) -> None:
         SecretKeyring.parse(OLD).open(sealed, **PLACE)
 
 
-@pytest.mark.parametrize("text", ["", "id", ":" + "11" * 32, "a:zz", "a:1122", f"{OLD},{OLD}", "a.b:" + "11" * 32])
+@pytest.mark.parametrize(
+    "text",
+    ["", "id", ":" + "11" * 32, "a:zz", "a:1122", "11" * 32, "11" * 32 + ":a", f"{OLD},{OLD}", "a.b:" + "11" * 32],
+)
 def test_bad_keys_are_refused_without_being_repeated(text: str) -> None:
     with pytest.raises(ConfigurationInvalid) as refusal:
         SecretKeyring.parse(text)

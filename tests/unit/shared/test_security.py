@@ -107,19 +107,27 @@ def test_keys_are_for_members_and_suspension_is_for_all() -> None:
         "0.0.0.0",
         "::",
         "::ffff:169.254.169.254",
+        "64:ff9b::169.254.169.254",
+        "2002:a9fe:a9fe::",
+        "2130706433",
+        "127.1",
     ],
 )
 def test_some_addresses_are_never_called(address: str) -> None:
     assert is_refused_address(address, allow_private=True)
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "10.1.2.3", "192.168.0.1", "172.16.0.1", "::ffff:10.0.0.1"])
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1", "::1", "10.1.2.3", "192.168.0.1", "172.16.0.1", "::ffff:10.0.0.1", "::10.0.0.1"]
+)
 def test_private_addresses_are_called_only_when_allowed(address: str) -> None:
     assert is_refused_address(address, allow_private=False)
     assert not is_refused_address(address, allow_private=True)
 
 
-@pytest.mark.parametrize("url", ["https://api.example.com/v1", "https://8.8.8.8:8443/v1"])
+@pytest.mark.parametrize(
+    "url", ["https://api.example.com/v1", "https://8.8.8.8:8443/v1", "https://xn--bcher-kva.example."]
+)
 def test_public_urls_pass(url: str) -> None:
     check_model_url(url, allow_private=False)
 
@@ -137,6 +145,14 @@ def test_public_urls_pass(url: str) -> None:
         "https://",
         "https://api.example.com:port",
         "nonsense",
+        "https://127.1",
+        "https://2852039166/latest",
+        "https://0x7f.0x1",
+        "https://0177.0.0.1",
+        "https://127.0.0.1.",
+        "https://①②⑦.0.0.1",
+        "https://%31%32%37.0.0.1",
+        "https://[64:ff9b::7f00:1]",
     ],
 )
 def test_urls_that_lead_elsewhere_are_refused(url: str) -> None:

@@ -1,0 +1,94 @@
+import asyncio
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+from redis.asyncio import Redis
+
+from runtime_worker.stream.run_stream import RunStream
+from runtime_worker.turn.run import Run, RunTable
+from runtime_worker.turn.run_locks import LOCK_SECONDS, RunLocks
+from shared.errors import ConversationBusy, Draining, WorkerBusy
+from shared.ids import new_id
+
+ORG, CONVERSATION = new_id(), new_id()
+LOCK = f"run_lock:{ORG}:{CONVERSATION}"
+
+
+def run_of(run_id: UUID) -> Run:
+    return Run(
+        run_id=run_id,
+        org_id=ORG,
+        user_id=new_id(),
+        conversation_id=CONVERSATION,
+        instance_id=new_id(),
+        config_hash="x",
+        started_at=datetime.now(UTC),
+        stream=RunStream(run_id, is_followed=False),
+    )
+
+
+async def test_a_lock_is_held_once_and_expires_unless_renewed(redis: Redis) -> None:
+    one, two = RunLocks(redis, "one", RunTable()), RunLocks(redis, "two", RunTable())
+    run = run_of(new_id())
+    await one.acquire(ORG, CONVERSATION, run.run_id)
+    with pytest.raises(ConversationBusy, match=str(run.run_id)):
+        await two.acquire(ORG, CONVERSATION, new_id())
+    assert 0 < await redis.ttl(LOCK) <= LOCK_SECONDS
+    await redis.expire(LOCK, 1)
+    await one._renew_all([run])
+    assert await redis.ttl(LOCK) > 1
+    assert await one.is_alive(run.run_id)
+    await one.release(ORG, CONVERSATION, run.run_id)
+    assert not await one.is_alive(run.run_id)
+    await two.acquire(ORG, CONVERSATION, new_id())
+
+
+async def test_a_run_that_lost_its_lock_neither_renews_nor_releases_the_next_holders(redis: Redis) -> None:
+    locks = RunLocks(redis, "one", RunTable())
+    late, holder = run_of(new_id()), new_id()
+    await locks.acquire(ORG, CONVERSATION, late.run_id)
+    await redis.delete(LOCK)
+    await locks.acquire(ORG, CONVERSATION, holder)
+    await redis.expire(LOCK, 2)
+    await locks._renew_all([late])
+    await locks.release(ORG, CONVERSATION, late.run_id)
+    assert await redis.get(LOCK) == str(holder).encode()
+    assert await redis.ttl(LOCK) <= 2
+
+
+async def test_a_lock_that_vanished_with_redis_is_taken_again(redis: Redis) -> None:
+    locks = RunLocks(redis, "one", RunTable())
+    run = run_of(new_id())
+    await locks.acquire(ORG, CONVERSATION, run.run_id)
+    await redis.flushdb()
+    await locks._renew_all([run])
+    with pytest.raises(ConversationBusy):
+        await locks.acquire(ORG, CONVERSATION, new_id())
+
+
+async def test_a_full_table_and_a_draining_one_take_no_run() -> None:
+    table = RunTable(max_runs=1)
+    with table.admission(), pytest.raises(WorkerBusy), table.admission():
+        pass
+    draining = asyncio.create_task(table.drain(0))
+    await draining
+    with pytest.raises(Draining), table.admission():
+        pass
+
+
+async def test_draining_waits_for_a_turn_that_is_just_starting() -> None:
+    table = RunTable()
+    with table.admission():
+        draining = asyncio.create_task(table.drain(5))
+        await asyncio.sleep(0)
+        run = run_of(new_id())
+        table.start(run, _until(run))
+    await asyncio.sleep(0)
+    assert not draining.done()
+    run.cancel()
+    await draining
+
+
+async def _until(run: Run) -> None:
+    await run.stop_requested
