@@ -85,7 +85,7 @@ lint:
 [group('develop')]
 check: lint test
 
-# Measure streaming against a plain relay (options: see --help)
+# Measure: `streaming` against a plain relay, or `plugins` in their hosts (options: see --help)
 [group('develop')]
 bench *options:
     @uv run -q python -m tests.benchmarks "$@"

@@ -57,6 +57,8 @@ from control_plane.organizations.handlers import admin_router as organizations_a
 from control_plane.organizations.handlers import router as organizations_router
 from control_plane.plugins.admin_handlers import router as plugins_admin_router
 from control_plane.plugins.handlers import router as plugins_router
+from control_plane.plugins.mcp_handlers import admin_router as mcp_admin_router
+from control_plane.plugins.mcp_handlers import router as mcp_router
 from control_plane.provider_models.handlers import router as provider_models_router
 from control_plane.users.handlers import router as users_router
 from control_plane.wiring import DEPENDENCIES, Resources
@@ -78,6 +80,8 @@ ROUTERS: list[Router] = [
     llm_configs_router,
     plugins_router,
     plugins_admin_router,
+    mcp_router,
+    mcp_admin_router,
     frameworks_router,
     provider_models_router,
     orchestrators_router,

@@ -3,6 +3,7 @@
 A feature adds a provider function here and its name to `DEPENDENCIES`; handlers then ask for that name.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -21,6 +22,7 @@ from control_plane.auth.grants import AccessChanges, load_grant
 from control_plane.auth.passwords import Passwords
 from control_plane.auth.service import AuthService
 from control_plane.auth.throttle import LoginThrottle
+from control_plane.database.commits import commit
 from control_plane.database.engine import create_engine, session_factory
 from control_plane.events.publisher import publisher_for
 from control_plane.gateway.directory import WorkerDirectory
@@ -42,7 +44,10 @@ from control_plane.orchestrators.service import OrchestratorService
 from control_plane.organizations.repository import OrganizationRepository
 from control_plane.organizations.service import OrganizationService
 from control_plane.plugins.catalogue import CatalogueRow
-from control_plane.plugins.inspection import Inspector
+from control_plane.plugins.directories import DirectoryPlugin, DirectoryPlugins
+from control_plane.plugins.mcp import MCPPlugins
+from control_plane.plugins.mcp_discovery import MCPDiscovery
+from control_plane.plugins.pending import PendingUploads, Upload
 from control_plane.plugins.repository import PluginRepository
 from control_plane.plugins.service import PluginService
 from control_plane.plugins.settings import PluginSettings
@@ -56,11 +61,14 @@ from control_plane.workers.service import FleetService
 from shared.clock import SystemClock
 from shared.errors import StoreUnavailable
 from shared.logging import get_logger
+from shared.packages.environments import Environments
+from shared.packages.inspection.inspector import Inspector
+from shared.packages.inspection.preparation import Preparation, PreparedPackage
 from shared.packages.opening import open_store
 from shared.security.grants import GrantCache, GrantInvalidator
 from shared.security.sessions import SessionStore
 from shared.security.tokens import TokenSigner
-from shared.settings import ControlPlaneSettings
+from shared.settings import ControlPlaneSettings, DirectoryPluginSettings
 from shared.workers import WorkerRegistry
 
 log = get_logger(__name__)
@@ -91,8 +99,12 @@ class Resources:
         self.gateway = Gateway(WorkerDirectory(self.registry, self.clock), settings.trusted_proxies)
         self.worker_client = WorkerClient(self.gateway, settings.security.worker_token)
         self.model_probe = ModelProbe(allow_private=settings.allow_private_model_hosts)
+        self.mcp_discovery = MCPDiscovery(allow_private=settings.allow_private_model_hosts)
         self.packages = open_store(settings.packages)
-        self.inspector = Inspector(needs_walls=settings.process.is_production)
+        self.environments = Environments(settings.package_cache / "environments", index_url=settings.packages.index_url)
+        inspector = Inspector(self.environments, needs_walls=settings.process.is_production)
+        self.preparation = Preparation(inspector, self.environments, index_url=settings.packages.index_url)
+        self.uploads = PendingUploads(self.redis, self.preparation, partial(register_upload, self))
         self._health_publisher = publisher_for(settings.broker_url)
         self.health = Health(
             needed={"postgres": postgres_check(self.autocommit), "redis": redis_check(self.redis)},
@@ -103,10 +115,16 @@ class Resources:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Close what was opened when the application stops."""
+        directories = self.settings.directory_plugins
+        registering = asyncio.create_task(directory_plugins(self, directories).run()) if directories else None
         try:
             async with self.gateway.running():
                 yield
         finally:
+            if registering is not None:
+                registering.cancel()
+                await asyncio.gather(registering, return_exceptions=True)
+            await self.uploads.close()
             await self.model_probe.close()
             await self._health_publisher.stop()
             await self.packages.close()
@@ -217,8 +235,39 @@ def provide_plugin_uploads(
         organizations=provide_organizations(session, resources),
         settings=PluginSettings(resources.keyring),
         store=resources.packages,
-        inspector=resources.inspector,
     )
+
+
+def provide_mcp_plugins(session: NamedDependency[AsyncSession], resources: NamedDependency[Resources]) -> MCPPlugins:
+    return MCPPlugins(
+        session=session,
+        plugins=PluginRepository(session),
+        catalogue=provide_plugins(session, resources),
+        organizations=provide_organizations(session, resources),
+        settings=PluginSettings(resources.keyring),
+        discovery=resources.mcp_discovery,
+        allow_private=resources.settings.allow_private_model_hosts,
+    )
+
+
+def directory_plugins(resources: Resources, settings: DirectoryPluginSettings) -> DirectoryPlugins:
+    return DirectoryPlugins(
+        settings, resources.preparation, partial(register_upload, resources), partial(is_registered, resources)
+    )
+
+
+async def is_registered(resources: Resources, plugin: DirectoryPlugin, digest: str) -> bool:
+    async with resources.database() as session:
+        rows = await PluginRepository(session).own_versions(plugin.owner, plugin.pid)
+    return any(row.version == plugin.version and row.digest == digest for row in rows)
+
+
+async def register_upload(resources: Resources, upload: Upload, package: PreparedPackage) -> UUID:
+    """Store an upload that no request waits for any more; the id of its row."""
+    async with resources.database() as session:
+        row, _ = await provide_plugin_uploads(session, resources).register(upload, package)
+        await commit(session)
+        return row.id
 
 
 async def purge_package(resources: Resources, deleted: CatalogueRow) -> None:
@@ -284,6 +333,7 @@ DEPENDENCIES: dict[str, Provide] = {
     "feed": _sync(provide_feed),
     "fleet": _sync(provide_fleet),
     "llm_configs": _sync(provide_llm_configs),
+    "mcp_plugins": _sync(provide_mcp_plugins),
     "members": _sync(provide_members),
     "orchestrator_lifecycle": _sync(provide_orchestrator_lifecycle),
     "orchestrator_reader": _sync(provide_orchestrator_reader),

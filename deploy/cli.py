@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from deploy.commands import address, chat, inspection, planes, stack, stores
+from deploy.commands import address, chat, inspection, planes, plugin, plugin_check, plugin_push, stack, stores
 from deploy.errors import DeployError
 
 app = typer.Typer(
@@ -40,6 +40,18 @@ _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 app.command("psql", rich_help_panel=_LOOK, context_settings=_PASS_ON)(stores.psql)
 app.command("mongo", rich_help_panel=_LOOK, context_settings=_PASS_ON)(stores.mongo)
 app.command("redis", rich_help_panel=_LOOK, context_settings=_PASS_ON)(stores.redis)
+
+plugins = typer.Typer(
+    help="Write a plugin: start it, check it, talk to it, pack it, upload it.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+plugins.command("new")(plugin.new)
+plugins.command("check")(plugin_check.check)
+plugins.command("run")(plugin.run)
+plugins.command("pack")(plugin.pack)
+plugins.command("push")(plugin_push.push)
+app.add_typer(plugins, name="plugin", rich_help_panel="Plugins")
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from granian.constants import Interfaces
 from granian.server.embed import Server
 
 from runtime_worker.app import create_app
+from runtime_worker.plugins.egress import keep_own_files_private, network_for
 from runtime_worker.wiring import Worker
 from shared.errors import ConfigurationInvalid
 from shared.logging import configure_logging, get_logger
@@ -27,11 +28,14 @@ log = get_logger(__name__)
 def main() -> int:
     try:
         settings = read_worker_settings(os.environ)
+        # Asked here so that a worker that cannot keep plugins from the network never starts to listen.
+        network_for(settings.plugin_hosts.egress)
     except ConfigurationInvalid as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    # Plugins run in this process.
+    # The defence in depth of a process that starts others' code: no child, report or dump shows what was set.
     forget_settings(os.environ)
+    keep_own_files_private()
     configure_logging(settings.process.log_level, settings.process.log_format)
     return uvloop.run(serve(settings))
 

@@ -3,6 +3,7 @@
 from runtime_worker.engines.registry import engine_for
 from runtime_worker.models.connections import ModelConnections
 from runtime_worker.models.registry import ModelRegistry
+from runtime_worker.plugins.hosts import PluginHosts
 from runtime_worker.plugins.registry import BundleRegistry
 from runtime_worker.pool.building import PartsBuilder
 from shared.frameworks import RUNNABLE
@@ -25,6 +26,10 @@ class SharedParts:
     @property
     def bundle_count(self) -> int:
         return self._bundles.count
+
+    @property
+    def hosts(self) -> PluginHosts:
+        return self._bundles.hosts
 
     async def open(self) -> None:
         await self._connections.open()

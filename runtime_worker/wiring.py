@@ -120,6 +120,11 @@ class Worker:
         self.runs = RunLookup(self.table, self.store, self._locks, self._cancellations, clock)
         self.conversations = ConversationService(self.store, self._locks)
 
+    @property
+    def plugins_without_environment(self) -> tuple[str, ...]:
+        """Plugins whose dependencies are being installed here, or lately could not be."""
+        return self._parts.hosts.without_environment
+
     def is_worker_token(self, token: str) -> bool:
         return hmac.compare_digest(token.encode(), self.settings.security.worker_token.encode())
 
@@ -136,6 +141,7 @@ class Worker:
         start("run-locks", self._locks.run())
         start("cancellations", self._cancellations.run())
         start("save-backlog", self._backlog.run())
+        start("plugin-hosts", self._parts.hosts.watch())
         try:
             async with asyncio.timeout(FIRST_SYNC_SECONDS):
                 await self.reconciler.wait_until_caught_up()
@@ -182,4 +188,6 @@ class Worker:
             shared_models=self._parts.model_count,
             shared_bundles=self._parts.bundle_count,
             shared_templates=shared_template_count(),
+            plugin_hosts=self._parts.hosts.running_count,
+            plugin_circuits=self._parts.hosts.circuits,
         )

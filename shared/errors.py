@@ -319,6 +319,22 @@ class ToolFailed(DomainError):
     kind, code, title = Kind.UPSTREAM, "PL-0006", "The tool failed"
 
 
+class DependenciesUnavailable(PluginLoadFailed):
+    """What a plugin depends on cannot be had: no such version, no wheel for this platform, other bytes than locked."""
+
+    kind, code, title, retryable = Kind.NOT_READY, "PL-0007", "The plugin's dependencies cannot be installed", True
+
+
+class PackageIndexUnavailable(DependenciesUnavailable):
+    kind, code, title, retryable = Kind.NOT_READY, "PL-0008", "The package index does not answer", True
+
+
+class MCPServerUnavailable(DomainError):
+    """An MCP server cannot be reached, or what it answers cannot be used. The detail repeats nothing that it sent."""
+
+    kind, code, title, retryable = Kind.UPSTREAM, "PL-0009", "The MCP server cannot be used", True
+
+
 # --- LL: models --------------------------------------------------------------------------------------------------
 
 

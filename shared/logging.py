@@ -38,6 +38,10 @@ def configure_logging(level: str = "INFO", fmt: LogFormat = "json") -> None:
     root.setLevel(level)
     for noisy in ("httpx", "httpcore", "aio_pika", "aiormq", "pymongo", "asyncio", "nats"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    for noisy in ("httpx2", "httpcore2"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    # It logs messages and what did not parse of them, which is what tenants' tools were asked and what they answered.
+    logging.getLogger("mcp").setLevel(logging.CRITICAL)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

@@ -4,23 +4,23 @@ Names are `CADENCE_*`. What may change while a process runs is not here: it is a
 """
 
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 from urllib.parse import urlsplit
 
 import msgspec
 
-from shared.errors import ConfigurationInvalid
+from shared.environment_variables import PREFIX, Environment
 from shared.logging import LogFormat
 from shared.secrets import SecretKeyring
 
-T = TypeVar("T")
-PREFIX = "CADENCE_"
+DEFAULT_PACKAGE_CACHE = ".cadence/package-cache"
 MIN_SECRET_CHARS = 32
 """RFC 7518 §3.2: an HS256 key has at least the size of the hash output, 256 bits."""
 
 EnvironmentName = Literal["development", "production"]
+Egress = Literal["allow", "deny"]
 
 
 class ProcessSettings(msgspec.Struct, frozen=True):
@@ -44,7 +44,10 @@ class SecuritySettings(msgspec.Struct, frozen=True):
 
 
 class PackageStoreSettings(msgspec.Struct, frozen=True):
-    """Where plugin packages live: a directory, or a bucket when `s3_bucket_name` is set."""
+    """Where plugin packages live: a directory, or a bucket when `s3_bucket_name` is set.
+
+    `index_url` is the package index their dependencies come from; None is PyPI. It may hold a password.
+    """
 
     storage_root: Path | None
     s3_bucket_name: str | None
@@ -52,6 +55,14 @@ class PackageStoreSettings(msgspec.Struct, frozen=True):
     s3_region: str
     s3_access_key_id: str | None
     s3_secret_access_key: str | None
+    index_url: str | None = None
+
+
+class DirectoryPluginSettings(msgspec.Struct, frozen=True):
+    """Plugins on the server's own disk: `{pid}/{version}/plugin.py` below each, for tenants below `{org_id}`."""
+
+    system_directory: Path | None = None
+    tenant_root: Path | None = None
 
 
 class ControlPlaneSettings(msgspec.Struct, frozen=True):
@@ -66,6 +77,8 @@ class ControlPlaneSettings(msgspec.Struct, frozen=True):
     cors_origins: tuple[str, ...]
     trusted_proxies: tuple[str, ...]
     allow_private_model_hosts: bool
+    package_cache: Path = Path(DEFAULT_PACKAGE_CACHE)
+    directory_plugins: DirectoryPluginSettings | None = None
 
 
 class ServingSettings(msgspec.Struct, frozen=True):
@@ -81,6 +94,20 @@ class PoolSettings(msgspec.Struct, frozen=True):
     max_hot_pool_size: int = 200
     demand_ttl_seconds: int = 900
     warm_ttl_seconds: int = 3600
+
+
+class PluginHostSettings(msgspec.Struct, frozen=True):
+    """What one plugin host may use, and whether it has a network.
+
+    `memory_mb` is what may be resident; `cpu_seconds` is for each call, on all its threads together.
+    """
+
+    egress: Egress = "allow"
+    memory_mb: int = 512
+    cpu_seconds: int = 60
+    open_files: int = 256
+    file_mb: int = 64
+    idle_seconds: int = 600
 
 
 class WorkerSettings(msgspec.Struct, frozen=True):
@@ -100,84 +127,7 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     allow_private_model_hosts: bool
     serving: ServingSettings = ServingSettings()
     pool: PoolSettings = PoolSettings()
-
-
-class Environment:
-    """Reads variables and gathers every problem, so that an operator fixes them in one go."""
-
-    def __init__(self, variables: Mapping[str, str]) -> None:
-        self._variables = variables
-        self.problems: list[str] = []
-
-    def text(self, *names: str, default: str | None = None, required: bool = False) -> str:
-        """The first of `names` that is set and not empty, else the default."""
-        for name in names:
-            if value := self._variables.get(PREFIX + name, "").strip():
-                return value
-        if required and default is None:
-            self.problems.append(f"{PREFIX}{names[0]} is not set")
-        return default or ""
-
-    def parsed(self, name: str, parse: Callable[[str], T], fallback: T, *, default: str | None = None) -> T:
-        """A value run through `parse`; a ValueError or ConfigurationInvalid becomes a problem naming the variable."""
-        text = self.text(name, default=default, required=default is None)
-        if not text:
-            return fallback
-        try:
-            return parse(text)
-        except (ValueError, ConfigurationInvalid) as error:
-            self.problems.append(f"{PREFIX}{name}: {error}")
-            return fallback
-
-    def integer(self, name: str, default: int, low: int, high: int) -> int:
-        def parse(text: str) -> int:
-            try:
-                value = int(text)
-            except ValueError:
-                raise ValueError(f"{text!r} is not a whole number") from None
-            if not low <= value <= high:
-                raise ValueError(f"{value} is not between {low} and {high}")
-            return value
-
-        return self.parsed(name, parse, default, default=str(default))
-
-    def flag(self, name: str, *, default: bool) -> bool:
-        def parse(text: str) -> bool:
-            match text.lower():
-                case "1" | "true" | "yes" | "on":
-                    return True
-                case "0" | "false" | "no" | "off":
-                    return False
-                case _:
-                    raise ValueError(f"{text!r} is neither true nor false")
-
-        return self.parsed(name, parse, default, default=str(default))
-
-    def choice(self, name: str, allowed: tuple[str, ...], default: str) -> str:
-        def parse(text: str) -> str:
-            if text not in allowed:
-                raise ValueError(f"{text!r} is not one of {', '.join(allowed)}")
-            return text
-
-        return self.parsed(name, parse, default, default=default)
-
-    def names(self, name: str) -> tuple[str, ...]:
-        return tuple(part.strip() for part in self.text(name).split(",") if part.strip())
-
-    def url(self, *names: str, schemes: tuple[str, ...]) -> str:
-        value = self.text(*names, required=True)
-        if value and urlsplit(value).scheme not in schemes:
-            # The value itself may hold a password, so only the scheme is named.
-            self.problems.append(
-                f"{PREFIX}{names[0]}: the URL must start with {' or '.join(s + '://' for s in schemes)}"
-            )
-        return value
-
-    def finish(self, settings: T) -> T:
-        """The settings, or ConfigurationInvalid with every problem, one a line."""
-        if self.problems:
-            raise ConfigurationInvalid("\n".join(self.problems))
-        return settings
+    plugin_hosts: PluginHostSettings = PluginHostSettings()
 
 
 def read_control_plane_settings(variables: Mapping[str, str]) -> ControlPlaneSettings:
@@ -196,6 +146,8 @@ def read_control_plane_settings(variables: Mapping[str, str]) -> ControlPlaneSet
         cors_origins=env.names("CORS_ORIGINS"),
         trusted_proxies=_networks(env),
         allow_private_model_hosts=env.flag("ALLOW_PRIVATE_MODEL_HOSTS", default=False),
+        package_cache=_package_cache(env),
+        directory_plugins=_directory_plugins(env),
     )
     if process.is_production and "*" in settings.cors_origins:
         env.problems.append(f"{PREFIX}CORS_ORIGINS: '*' is not allowed in production, where requests carry credentials")
@@ -219,7 +171,7 @@ def read_worker_settings(variables: Mapping[str, str]) -> WorkerSettings:
         mongo_url=env.url("MONGO_URL", schemes=("mongodb", "mongodb+srv")),
         redis_url=env.url("REDIS_URL", schemes=("redis", "rediss", "unix")),
         broker_url=_broker(env),
-        package_cache=Path(env.text("PACKAGE_CACHE", default=".cadence/package-cache")).resolve(),
+        package_cache=_package_cache(env),
         allow_private_model_hosts=env.flag("ALLOW_PRIVATE_MODEL_HOSTS", default=False),
         serving=ServingSettings(
             drain_seconds=env.integer("DRAIN_SECONDS", 30, 0, 3600),
@@ -229,6 +181,14 @@ def read_worker_settings(variables: Mapping[str, str]) -> WorkerSettings:
             max_hot_pool_size=env.integer("MAX_HOT_POOL_SIZE", 200, 1, 100_000),
             demand_ttl_seconds=env.integer("DEMAND_TTL_SECONDS", 900, 1, 7 * 24 * 3600),
             warm_ttl_seconds=env.integer("WARM_TTL_SECONDS", 3600, 1, 7 * 24 * 3600),
+        ),
+        plugin_hosts=PluginHostSettings(
+            egress="deny" if env.choice("PLUGIN_EGRESS", ("allow", "deny"), "allow") == "deny" else "allow",
+            memory_mb=env.integer("PLUGIN_HOST_MEMORY_MB", 512, 64, 1024 * 1024),
+            cpu_seconds=env.integer("PLUGIN_HOST_CPU_SECONDS", 60, 1, 24 * 3600),
+            open_files=env.integer("PLUGIN_HOST_OPEN_FILES", 256, 32, 65_536),
+            file_mb=env.integer("PLUGIN_HOST_FILE_MB", 64, 1, 1024 * 1024),
+            idle_seconds=env.integer("PLUGIN_HOST_IDLE_SECONDS", 600, 1, 7 * 24 * 3600),
         ),
     )
     return env.finish(settings)
@@ -272,7 +232,32 @@ def _packages(env: Environment) -> PackageStoreSettings:
         s3_region=env.text("S3_REGION", default="us-east-1"),
         s3_access_key_id=env.text("S3_ACCESS_KEY_ID") or None,
         s3_secret_access_key=env.text("S3_SECRET_ACCESS_KEY") or None,
+        index_url=_index(env),
     )
+
+
+def _package_cache(env: Environment) -> Path:
+    return Path(env.text("PACKAGE_CACHE", default=DEFAULT_PACKAGE_CACHE)).resolve()
+
+
+def _directory_plugins(env: Environment) -> DirectoryPluginSettings | None:
+    system, tenants = env.text("SYSTEM_PLUGINS_DIR"), env.text("TENANT_PLUGINS_ROOT")
+    if not env.flag("ENABLE_DIRECTORY_PLUGINS", default=False):
+        return None
+    if not system and not tenants:
+        env.problems.append(
+            f"{PREFIX}ENABLE_DIRECTORY_PLUGINS needs {PREFIX}SYSTEM_PLUGINS_DIR or {PREFIX}TENANT_PLUGINS_ROOT"
+        )
+    return DirectoryPluginSettings(
+        Path(system).resolve() if system else None, Path(tenants).resolve() if tenants else None
+    )
+
+
+def _index(env: Environment) -> str | None:
+    value = env.text("PLUGIN_INDEX_URL")
+    if value and urlsplit(value).scheme not in ("http", "https", "file"):
+        env.problems.append(f"{PREFIX}PLUGIN_INDEX_URL: the URL must start with https://, http:// or file://")
+    return value or None
 
 
 def _broker(env: Environment) -> str:

@@ -11,6 +11,8 @@ from shared.frameworks import Framework, Mode, Provider
 Tier = Literal["hot", "demand"]
 InstanceStatus = Literal["active", "suspended", "inactive"]
 PluginSource = Literal["system", "org"]
+PluginKind = Literal["code", "mcp"]
+MCPTransport = Literal["streamable_http", "stdio"]
 
 SEALED_FIELD = "$sealed"
 """A sealed plugin setting is `{"$sealed": "<text of SecretKeyring.seal>"}` wherever settings travel or are stored."""
@@ -48,11 +50,26 @@ class PluginManifest(msgspec.Struct, frozen=True):
     system_prompt: str = ""
 
 
+class MCPServer(msgspec.Struct, frozen=True):
+    """Where a plugin of kind `mcp` finds its server: `url`, or for stdio `command` and `args`.
+
+    The plugin has the tools of `tool_allow_list` only; None means all of the server's. Headers are a setting of the
+    plugin, because their values are secrets.
+    """
+
+    transport: MCPTransport
+    url: str = ""
+    command: str = ""
+    args: tuple[str, ...] = ()
+    tool_allow_list: tuple[str, ...] | None = None
+
+
 class PluginSnapshot(msgspec.Struct, frozen=True):
     """One plugin of an instance, at an exact version, with its effective settings.
 
     `org_id` is None for a system plugin. `settings` may hold sealed values; each was sealed for the place
-    `(table, column, row_id)` that `setting_place` gives.
+    `(table, column, row_id)` that `setting_place` gives. `lock` pins what it depends on (`shared.packages.locks`), ""
+    when that is nothing. `mcp` is there for the kind `mcp`, which has no package.
     """
 
     plugin_id: UUID
@@ -65,6 +82,9 @@ class PluginSnapshot(msgspec.Struct, frozen=True):
     manifest: PluginManifest
     settings: dict[str, Any]
     trusted: bool = False
+    lock: str = ""
+    kind: PluginKind = "code"
+    mcp: MCPServer | None = None
 
 
 class LLMConfigSnapshot(msgspec.Struct, frozen=True):
@@ -119,6 +139,11 @@ class ChangePage(msgspec.Struct, frozen=True):
     changes: tuple[InstanceChange, ...]
     next_since: int
     has_more: bool = False
+
+
+def is_sealed(value: Any) -> bool:
+    """Whether a setting's value is a sealed one, an instance's or an author's default."""
+    return isinstance(value, dict) and (SEALED_FIELD in value or SEALED_DEFAULT_FIELD in value)
 
 
 def plugin_setting_place(instance_id: UUID, plugin_key: str, setting: str) -> dict[str, Any]:

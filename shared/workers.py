@@ -14,6 +14,7 @@ import msgspec
 from redis.asyncio import Redis
 
 from shared.clock import Clock
+from shared.snapshots import PluginSource
 
 HEARTBEAT_SECONDS = 1.0
 RECORD_SECONDS = 5
@@ -22,8 +23,24 @@ RECORD_SECONDS = 5
 LoadState = Literal["building", "ready", "failed", "unloaded"]
 
 
+class PluginCircuit(msgspec.Struct, frozen=True):
+    """A plugin whose process has crashed in a worker: whether it is used, and when it is tried again if not."""
+
+    org_id: UUID
+    source: PluginSource
+    pid: str
+    version: str
+    state: Literal["closed", "open", "half_open"]
+    crashes: int
+    reason: str
+    retry_seconds: float = 0.0
+
+
 class WorkerRecord(msgspec.Struct, frozen=True):
-    """What one worker process says of itself. `capacity` is the number of runs it takes at once."""
+    """What one worker process says of itself. `capacity` is the number of runs it takes at once.
+
+    `plugin_hosts` counts the processes it runs plugins in, `plugin_circuits` names the plugins that crashed there.
+    """
 
     worker_id: str
     url: str
@@ -39,6 +56,8 @@ class WorkerRecord(msgspec.Struct, frozen=True):
     shared_models: int = 0
     shared_bundles: int = 0
     shared_templates: int = 0
+    plugin_hosts: int = 0
+    plugin_circuits: tuple[PluginCircuit, ...] = ()
 
 
 class InstanceState(msgspec.Struct, frozen=True):

@@ -40,6 +40,8 @@ class Definition(msgspec.Struct, frozen=True):
                         "version": plugin.version,
                         "digest": plugin.digest,
                         "settings": self.settings_of(plugin),
+                        # The digest of a package without a lock of its own says nothing about what was locked for it.
+                        **({"lock": config_hash(plugin.lock)} if plugin.lock else {}),
                     }
                     for plugin in self.plugins
                 ],
@@ -83,6 +85,9 @@ class Definition(msgspec.Struct, frozen=True):
             manifest=plugin.manifest,
             settings=self.settings_of(plugin),
             trusted=plugin.trusted,
+            lock=plugin.lock,
+            kind=plugin.kind,
+            mcp=plugin.mcp,
         )
 
 

@@ -1,5 +1,6 @@
 """The system catalogue: the same routes as an organization's, for its administrators."""
 
+from typing import Any
 from uuid import UUID
 
 from litestar import Response, Router, delete, get, patch, post
@@ -12,6 +13,7 @@ from control_plane.http.openapi import documented
 from control_plane.http.paging import DEFAULT_LIMIT, Cursor, Limit, Page
 from control_plane.plugins.handlers import (
     MAX_FORM_BYTES,
+    UPLOAD_ANSWERS,
     ByPid,
     ByTag,
     ByText,
@@ -20,14 +22,23 @@ from control_plane.plugins.handlers import (
     removed,
     shown,
     stored,
+    upload_status,
     versions_of,
 )
 from control_plane.plugins.repository import PluginFilter
-from control_plane.plugins.schemas import PluginView, SettingsSchemaView, SystemPluginPatch
+from control_plane.plugins.schemas import PluginView, SettingsSchemaView, SystemPluginPatch, UploadView
 from control_plane.plugins.service import PluginService
 from control_plane.plugins.uploads import UploadService
 from control_plane.wiring import Resources
-from shared.errors import BodyTooLarge, InUse, PluginNotFound, PluginRefused, PluginVersionExists, RateLimited
+from shared.errors import (
+    BodyTooLarge,
+    InUse,
+    PackageIndexUnavailable,
+    PluginNotFound,
+    PluginRefused,
+    PluginVersionExists,
+    RateLimited,
+)
 from shared.security.permissions import Permission
 
 
@@ -77,17 +88,34 @@ async def settings_schema(plugin_id: FromPath[UUID], plugins: NamedDependency[Pl
 @post(
     "/upload",
     guards=[may(Permission.SYSTEM_PLUGINS_WRITE)],
-    opt=documented(PluginRefused, PluginVersionExists, BodyTooLarge, RateLimited),
+    opt=documented(PluginRefused, PluginVersionExists, BodyTooLarge, RateLimited, PackageIndexUnavailable),
     request_max_body_size=MAX_FORM_BYTES,
+    responses=UPLOAD_ANSWERS,
     summary="Upload a plugin for all organizations",
 )
 async def upload(
     data: MultipartBody[SystemUploadForm],
     principal: NamedDependency[Principal],
+    resources: NamedDependency[Resources],
     plugin_uploads: NamedDependency[UploadService],
-) -> Response[PluginView]:
-    """A zip with one plugin.py. The same bytes again answer 200 with the row that is there."""
-    return await stored(plugin_uploads, data, principal, None)
+) -> Response[Any]:
+    """A zip with one plugin.py. The same bytes again answer 200 with the row that is there.
+
+    When its dependencies take long to install the answer is 202: ask for `uploads/{upload_id}` until it is done.
+    """
+    return await stored(resources, plugin_uploads, data, principal, None)
+
+
+@get(
+    "/uploads/{upload_id:uuid}",
+    guards=[may(Permission.SYSTEM_PLUGINS_WRITE)],
+    summary="Show what became of an upload that was answered with 202",
+)
+async def get_upload(
+    upload_id: FromPath[UUID], resources: NamedDependency[Resources], plugins: NamedDependency[PluginService]
+) -> UploadView:
+    """Known for an hour after it ended."""
+    return await upload_status(resources, plugins, None, upload_id)
 
 
 @patch(
@@ -122,6 +150,6 @@ async def remove(
 
 router = Router(
     "/api/admin/plugins",
-    route_handlers=[list_all, get_one, list_versions, settings_schema, upload, change, remove],
+    route_handlers=[list_all, get_one, list_versions, settings_schema, upload, get_upload, change, remove],
     tags=["system plugins"],
 )

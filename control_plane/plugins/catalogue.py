@@ -7,7 +7,7 @@ import msgspec
 from packaging.version import InvalidVersion, Version
 
 from control_plane.plugins.tables import OrgPlugin, SystemPlugin
-from shared.snapshots import PluginManifest, PluginSource
+from shared.snapshots import MCPServer, PluginKind, PluginManifest, PluginSource
 
 CatalogueRow = SystemPlugin | OrgPlugin
 
@@ -30,6 +30,9 @@ class CatalogueEntry(msgspec.Struct, frozen=True):
     enabled: bool
     is_latest: bool
     trusted: bool
+    lock: str = ""
+    kind: PluginKind = "code"
+    mcp: MCPServer | None = None
 
     @property
     def key(self) -> str:
@@ -51,6 +54,9 @@ def entry_of(row: CatalogueRow) -> CatalogueEntry:
         enabled=row.enabled,
         is_latest=row.is_latest,
         trusted=isinstance(row, SystemPlugin) and row.trusted,
+        lock=row.lock,
+        kind=msgspec.convert(row.kind, PluginKind),
+        mcp=msgspec.convert(row.mcp, MCPServer | None),
     )
 
 

@@ -1,4 +1,4 @@
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
@@ -6,6 +6,7 @@ from litestar import Response, Router, delete, get, patch, post
 from litestar.background_tasks import BackgroundTask
 from litestar.datastructures import UploadFile
 from litestar.di import NamedDependency
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, JSONBody, MultipartBody, QueryParameter
 
 from control_plane.http.etags import IfMatch, tagged
@@ -13,12 +14,21 @@ from control_plane.http.guards import Principal, may
 from control_plane.http.openapi import documented
 from control_plane.http.paging import DEFAULT_LIMIT, Cursor, Limit, Page, decode_id_cursor, page_of, whole
 from control_plane.plugins.catalogue import CatalogueRow
+from control_plane.plugins.pending import PendingUpload, Upload
 from control_plane.plugins.repository import PluginFilter
-from control_plane.plugins.schemas import PluginPatch, PluginView, SettingsSchemaView, Tag
+from control_plane.plugins.schemas import PluginPatch, PluginView, SettingsSchemaView, Tag, UploadView
 from control_plane.plugins.service import PluginService
-from control_plane.plugins.uploads import Upload, UploadService
+from control_plane.plugins.uploads import UploadService
 from control_plane.wiring import Resources, purge_package
-from shared.errors import BodyTooLarge, InUse, PluginNotFound, PluginRefused, PluginVersionExists, RateLimited
+from shared.errors import (
+    BodyTooLarge,
+    InUse,
+    PackageIndexUnavailable,
+    PluginNotFound,
+    PluginRefused,
+    PluginVersionExists,
+    RateLimited,
+)
 from shared.packages.archive import MAX_PACKAGE_BYTES
 from shared.security.permissions import Permission
 
@@ -43,6 +53,13 @@ class SystemUploadForm(UploadForm, forbid_unknown_fields=True):
     trusted: bool = False
 
 
+UPLOAD_ANSWERS = {
+    200: ResponseSpec(PluginView, description="These very bytes are in the catalogue already"),
+    201: ResponseSpec(PluginView, description="Plugin created"),
+    202: ResponseSpec(UploadView, description="It takes longer; ask for the upload by its id"),
+}
+
+
 def shown(row: CatalogueRow, *, status_code: int = 200) -> Response[PluginView]:
     return tagged(PluginView.of(row), row.revision, status_code=status_code)
 
@@ -62,13 +79,25 @@ async def versions_of(plugins: PluginService, org_id: UUID | None, pid: str) -> 
 
 
 async def stored(
-    uploads: UploadService, form: UploadForm, principal: Principal, owner: UUID | None
-) -> Response[PluginView]:
+    resources: Resources, uploads: UploadService, form: UploadForm, principal: Principal, owner: UUID | None
+) -> Response[Any]:
     # One byte more than allowed tells a file that is too large from one that just fits.
     data = await form.file.read(MAX_PACKAGE_BYTES + 1)
     trusted = isinstance(form, SystemUploadForm) and form.trusted
-    row, is_new = await uploads.upload(Upload(owner, data, principal.user_id, form.tag, trusted))
+    upload = Upload(owner, data, principal.user_id, form.tag, trusted)
+    prepared = await resources.uploads.prepare(upload)
+    if isinstance(prepared, PendingUpload):
+        return Response(UploadView.of(prepared), status_code=202, headers={"Retry-After": "5"})
+    row, is_new = await uploads.register(upload, prepared)
     return shown(row, status_code=201 if is_new else 200)
+
+
+async def upload_status(
+    resources: Resources, plugins: PluginService, owner: UUID | None, upload_id: UUID
+) -> UploadView:
+    pending = await resources.uploads.get(owner, upload_id)
+    row = await plugins.get(owner, pending.plugin_id) if pending.plugin_id else None
+    return UploadView.of(pending, row)
 
 
 async def removed(
@@ -132,18 +161,38 @@ async def settings_schema(
 @post(
     "/upload",
     guards=[may(Permission.ORG_PLUGINS_WRITE)],
-    opt=documented(PluginRefused, PluginVersionExists, BodyTooLarge, RateLimited),
+    opt=documented(PluginRefused, PluginVersionExists, BodyTooLarge, RateLimited, PackageIndexUnavailable),
     request_max_body_size=MAX_FORM_BYTES,
+    responses=UPLOAD_ANSWERS,
     summary="Upload a plugin package",
 )
 async def upload(
     org_id: FromPath[UUID],
     data: MultipartBody[UploadForm],
     principal: NamedDependency[Principal],
+    resources: NamedDependency[Resources],
     plugin_uploads: NamedDependency[UploadService],
-) -> Response[PluginView]:
-    """A zip with one plugin.py. The same bytes again answer 200 with the row that is there."""
-    return await stored(plugin_uploads, data, principal, org_id)
+) -> Response[Any]:
+    """A zip with one plugin.py. The same bytes again answer 200 with the row that is there.
+
+    When its dependencies take long to install the answer is 202: ask for `uploads/{upload_id}` until it is done.
+    """
+    return await stored(resources, plugin_uploads, data, principal, org_id)
+
+
+@get(
+    "/uploads/{upload_id:uuid}",
+    guards=[may(Permission.ORG_PLUGINS_WRITE)],
+    summary="Show what became of an upload that was answered with 202",
+)
+async def get_upload(
+    org_id: FromPath[UUID],
+    upload_id: FromPath[UUID],
+    resources: NamedDependency[Resources],
+    plugins: NamedDependency[PluginService],
+) -> UploadView:
+    """Known for an hour after it ended."""
+    return await upload_status(resources, plugins, org_id, upload_id)
 
 
 @patch(
@@ -181,6 +230,6 @@ async def remove(
 
 router = Router(
     "/api/orgs/{org_id:uuid}/plugins",
-    route_handlers=[list_all, get_one, list_versions, settings_schema, upload, change, remove],
+    route_handlers=[list_all, get_one, list_versions, settings_schema, upload, get_upload, change, remove],
     tags=["plugins"],
 )

@@ -6,8 +6,10 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from control_plane.plugins.catalogue import CatalogueRow, entry_of
+from control_plane.plugins.pending import PendingUpload, UploadState
 from control_plane.plugins.settings import MASK, masked
-from shared.snapshots import PluginSource, ToolDescription
+from shared.problems import Problem
+from shared.snapshots import MCPServer, PluginKind, PluginSource, ToolDescription
 
 Tag = Annotated[str, Meta(min_length=1, max_length=50, pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$(?!\n)")]
 
@@ -26,7 +28,7 @@ class SystemPluginPatch(PluginPatch, forbid_unknown_fields=True):
 
 
 class PluginView(msgspec.Struct):
-    """One version of a plugin. Sensitive defaults are shown as `"***"`."""
+    """One version of a plugin. Sensitive defaults are shown as `"***"`. `mcp` is an organization's own server."""
 
     id: UUID
     pid: str
@@ -35,6 +37,7 @@ class PluginView(msgspec.Struct):
     description: str
     tag: str | None
     source: PluginSource
+    kind: PluginKind
     is_latest: bool
     enabled: bool
     trusted: bool
@@ -51,6 +54,7 @@ class PluginView(msgspec.Struct):
     size_bytes: int
     created_at: datetime
     created_by: UUID | None
+    mcp: MCPServer | None = None
 
     @classmethod
     def of(cls, row: CatalogueRow) -> Self:
@@ -64,6 +68,7 @@ class PluginView(msgspec.Struct):
             description=row.description,
             tag=row.tag,
             source=entry.source,
+            kind=entry.kind,
             is_latest=row.is_latest,
             enabled=row.enabled,
             trusted=entry.trusted,
@@ -80,6 +85,8 @@ class PluginView(msgspec.Struct):
             size_bytes=row.size_bytes,
             created_at=row.created_at,
             created_by=row.created_by,
+            # Where a system plugin's server is, is nothing to tell tenants.
+            mcp=entry.mcp if entry.source == "org" else None,
         )
 
 
@@ -93,6 +100,19 @@ class SettingsSchemaView(msgspec.Struct):
     @classmethod
     def of(cls, row: CatalogueRow) -> Self:
         return cls(row.id, entry_of(row).key, _shown_schema(row))
+
+
+class UploadView(msgspec.Struct):
+    """An upload that outlived its request: `running`, `done` with the plugin, or `failed` with the problem."""
+
+    upload_id: UUID
+    state: UploadState
+    plugin: PluginView | None
+    problem: Problem | None
+
+    @classmethod
+    def of(cls, pending: PendingUpload, row: CatalogueRow | None = None) -> Self:
+        return cls(pending.upload_id, pending.state, PluginView.of(row) if row else None, pending.problem)
 
 
 def _shown_schema(row: CatalogueRow) -> tuple[dict[str, Any], ...]:

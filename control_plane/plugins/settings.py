@@ -14,11 +14,13 @@ from cadence_sdk.decorators.settings_decorators import is_of_type
 from control_plane.plugins.catalogue import CatalogueEntry
 from shared.config_hash import canonical_json
 from shared.errors import FieldError, PluginSettingsInvalid
+from shared.mcp.rules import setting_problem
 from shared.secrets import SecretKeyring
 from shared.snapshots import (
     SEALED_DEFAULT_FIELD,
     SEALED_FIELD,
     PluginSource,
+    is_sealed,
     plugin_default_place,
     plugin_setting_place,
 )
@@ -125,6 +127,8 @@ class PluginSettings:
                 continue
             elif not is_of_type(value, setting["type"]) or is_sealed(value):
                 problems.append(FieldError(f"{field}.{key}", "type", f"must be of type {setting['type']}"))
+            elif entry.kind == "mcp" and (problem := setting_problem(key, value)):
+                problems.append(FieldError(f"{field}.{key}", "invalid", problem))
             elif setting.get("sensitive"):
                 result[key] = self._sealed(instance_id, entry, key, value)
             else:
@@ -160,10 +164,6 @@ def masked(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [masked(inner) for inner in value]
     return value
-
-
-def is_sealed(value: Any) -> bool:
-    return isinstance(value, Mapping) and (SEALED_FIELD in value or SEALED_DEFAULT_FIELD in value)
 
 
 def _encoded(value: Any) -> str:

@@ -8,7 +8,11 @@ from control_plane.database.base import Base, Identified, Revised, Timestamped
 
 
 class _CatalogueRow(Identified, Timestamped, Revised):
-    """One version of one plugin. `manifest` is a `shared.snapshots.PluginManifest`, `digest` the SHA-256 of the zip."""
+    """One version of one plugin. `manifest` is a `shared.snapshots.PluginManifest`, `digest` the SHA-256 of the zip.
+
+    `lock` pins the packages it depends on (`shared.packages.locks`), "" when there are none.
+    A row of the kind `mcp` has no package but, in `mcp`, a `shared.snapshots.MCPServer`, and the digest is of that.
+    """
 
     pid: Mapped[str]
     version: Mapped[str]
@@ -23,6 +27,9 @@ class _CatalogueRow(Identified, Timestamped, Revised):
     digest: Mapped[str]
     size_bytes: Mapped[int]
     package_key: Mapped[str]
+    lock: Mapped[str] = mapped_column(default="", server_default="")
+    kind: Mapped[str] = mapped_column(default="code", server_default="code")
+    mcp: Mapped[dict[str, Any] | None]
 
     @declared_attr
     def created_by(cls) -> Mapped[UUID | None]:  # noqa: N805 - declared_attr methods get the class

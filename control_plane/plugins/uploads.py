@@ -4,56 +4,22 @@ Bytes first, then the row: a crash in between leaves bytes that no row names, an
 overwrites them. While a version is being stored its pid is locked, so no two uploads write to the same key.
 """
 
-import asyncio
-from uuid import UUID
-
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.database.revisions import next_revision
 from control_plane.organizations.service import OrganizationService
 from control_plane.plugins.catalogue import CatalogueRow, version_order
-from control_plane.plugins.inspection import Inspector
-from control_plane.plugins.report import Report
+from control_plane.plugins.ownership import check_owner
+from control_plane.plugins.pending import Upload
 from control_plane.plugins.repository import PluginRepository
-from control_plane.plugins.rules import default_problems, domain_problems, manifest_problems
 from control_plane.plugins.service import PluginService
 from control_plane.plugins.settings import PluginSettings
 from control_plane.plugins.tables import OrgPlugin, SystemPlugin
-from shared.errors import FieldError, PluginRefused, PluginVersionExists
+from shared.errors import PluginVersionExists
 from shared.ids import new_id
-from shared.packages import PackageStore, digest_of, package_key
-from shared.packages.archive import read_package
-from shared.snapshots import PluginManifest
-
-
-class Upload(msgspec.Struct, frozen=True):
-    """Who uploads what. `owner` is None for the system catalogue; only there `trusted` means anything."""
-
-    owner: UUID | None
-    data: bytes
-    created_by: UUID
-    tag: str | None = None
-    trusted: bool = False
-
-
-class InspectedPackage(msgspec.Struct, frozen=True):
-    digest: str
-    manifest: PluginManifest
-    defaults: dict[str, object]
-
-
-async def inspect_upload(data: bytes, inspector: Inspector) -> InspectedPackage:
-    """Everything that needs no database, so that none is kept waiting. Raises BodyTooLarge, PluginRefused."""
-    package = await asyncio.to_thread(read_package, data)
-    digest = await asyncio.to_thread(digest_of, data)
-    report: Report = await inspector.inspect(package, digest)
-    if report.manifest is None or report.findings:
-        raise _refused(report.findings or (FieldError("file", "inspection", "the plugin has no metadata"),))
-    problems = [*manifest_problems(report.manifest), *default_problems(report.manifest, report.defaults)]
-    if problems:
-        raise _refused(tuple(problems))
-    return InspectedPackage(digest, report.manifest, report.defaults)
+from shared.packages import PackageStore, package_key
+from shared.packages.inspection.preparation import PreparedPackage
 
 
 class UploadService:
@@ -66,7 +32,6 @@ class UploadService:
         organizations: OrganizationService,
         settings: PluginSettings,
         store: PackageStore,
-        inspector: Inspector,
     ) -> None:
         self._session = session
         self._plugins = plugins
@@ -74,17 +39,14 @@ class UploadService:
         self._organizations = organizations
         self._settings = settings
         self._store = store
-        self._inspector = inspector
 
-    async def upload(self, upload: Upload) -> tuple[CatalogueRow, bool]:
-        """The row, and whether it is new: the same bytes again change nothing.
+    async def register(self, upload: Upload, package: PreparedPackage) -> tuple[CatalogueRow, bool]:
+        """The row of an upload that was prepared, and whether it is new: the same bytes again change nothing.
 
-        Raises BodyTooLarge, PluginRefused, PluginVersionExists, RateLimited, StoreUnavailable.
+        Raises PluginRefused, PluginVersionExists, StoreUnavailable.
         """
-        with self._inspector.admission(upload.owner):
-            package = await inspect_upload(upload.data, self._inspector)
         manifest = package.manifest
-        await self._check_owner(upload.owner, manifest.pid)
+        await check_owner(upload.owner, manifest.pid, self._organizations, self._plugins)
         await self._plugins.lock_pid(upload.owner, manifest.pid)
         for row in await self._plugins.own_versions(upload.owner, manifest.pid):
             if row.version == manifest.version and row.digest == package.digest:
@@ -99,17 +61,7 @@ class UploadService:
         await self._catalogue.announce(row)
         return row, True
 
-    async def _check_owner(self, owner: UUID | None, pid: str) -> None:
-        if owner is None:
-            return
-        organization = await self._organizations.get(owner)
-        problems = list(domain_problems(pid, organization.domain))
-        if await self._plugins.is_system_pid(pid):
-            problems.append(FieldError("pid", "taken", f"{pid} is a plugin of the system catalogue"))
-        if problems:
-            raise _refused(tuple(problems))
-
-    def _row(self, upload: Upload, package: InspectedPackage) -> CatalogueRow:
+    def _row(self, upload: Upload, package: PreparedPackage) -> CatalogueRow:
         manifest, plugin_id = package.manifest, new_id()
         columns = {
             "id": plugin_id,
@@ -127,6 +79,7 @@ class UploadService:
             "logo_url": None,
             "digest": package.digest,
             "size_bytes": len(upload.data),
+            "lock": package.lock,
             "package_key": package_key(upload.owner, manifest.pid, manifest.version),
             "created_by": upload.created_by,
         }
@@ -136,12 +89,10 @@ class UploadService:
 
     async def purge(self, deleted: CatalogueRow) -> None:
         """Remove the package of a row whose deletion is committed, unless its version was uploaded again since."""
+        if not deleted.package_key:
+            return
         owner = deleted.org_id if isinstance(deleted, OrgPlugin) else None
         await self._plugins.lock_pid(owner, deleted.pid)
         rows = await self._plugins.own_versions(owner, deleted.pid)
         if all(row.package_key != deleted.package_key for row in rows):
             await self._store.delete(deleted.package_key)
-
-
-def _refused(reasons: tuple[FieldError, ...]) -> PluginRefused:
-    return PluginRefused("; ".join(reason.message for reason in reasons)[:2000], errors=reasons)

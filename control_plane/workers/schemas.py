@@ -4,7 +4,7 @@ from uuid import UUID
 
 import msgspec
 
-from shared.workers import InstanceState, LoadState, WorkerRecord
+from shared.workers import InstanceState, LoadState, PluginCircuit, WorkerRecord
 
 
 class InstanceView(msgspec.Struct):
@@ -20,7 +20,10 @@ class InstanceView(msgspec.Struct):
 
 
 class WorkerView(msgspec.Struct):
-    """One live worker process. `capacity` is how many runs it takes at once."""
+    """One live worker process. `capacity` is how many runs it takes at once.
+
+    `plugin_hosts` counts its plugin processes; `plugin_circuits` are the plugins whose process crashed there.
+    """
 
     worker_id: str
     url: str
@@ -33,6 +36,8 @@ class WorkerView(msgspec.Struct):
     hot: int
     warm: int
     cold: int
+    plugin_hosts: int
+    plugin_circuits: tuple[PluginCircuit, ...]
     instances: list[InstanceView]
 
     @classmethod

@@ -15,6 +15,18 @@ class SeedFailed(DeployError):
     """The demo could not be set up; the message says at which step and why, for the person at the terminal."""
 
 
+class CallRefused(SeedFailed):
+    """The API answered with a problem of the public `code`. `reasons` are its single findings, `(field, message)`."""
+
+    def __init__(self, doing: str, status: int, problem: dict[str, Any]) -> None:
+        super().__init__(f"could not {doing}: {_reasons(status, problem)}")
+        self.doing = doing
+        self.status = status
+        self.code = str(problem.get("code") or status)
+        self.detail = str(problem.get("detail") or f"HTTP {status}")
+        self.reasons = [(str(e.get("field")), str(e.get("message"))) for e in problem.get("errors") or ()]
+
+
 class CadenceAPI:
     """Calls below `base_url`; every answer that is not a success becomes a SeedFailed in plain words.
 
@@ -48,7 +60,7 @@ class CadenceAPI:
             raise SeedFailed(
                 f"could not {doing}: {url} did not answer properly ({str(error) or type(error).__name__})"
             ) from None
-        raise SeedFailed(f"could not {doing}: {_reasons(response.status, body)}")
+        raise CallRefused(doing, response.status, body if isinstance(body, dict) else {})
 
     async def items(self, path: str, doing: str, **query: str) -> AsyncIterator[dict[str, Any]]:
         """Everything of a paged list."""

@@ -7,7 +7,7 @@ import aiohttp
 import msgspec
 
 from deploy.demo.api import CadenceAPI, SeedFailed
-from deploy.demo.package import pack
+from deploy.demo.package import demo_package
 
 ORGANIZATION = "Demo"
 LLM_CONFIG = "Demo model"
@@ -88,7 +88,7 @@ async def _plugin(api: CadenceAPI, org_id: str) -> str:
         if plugin["pid"] == PLUGIN_PID and plugin["version"] == PLUGIN_VERSION:
             return str(plugin["id"])
     form = aiohttp.FormData()
-    form.add_field("file", pack(), filename="plugin.zip", content_type="application/zip")
+    form.add_field("file", demo_package(), filename="plugin.zip", content_type="application/zip")
     uploaded = await api.call("POST", f"{path}/upload", "upload the example plugin", data=form)
     return str(uploaded["id"])
 

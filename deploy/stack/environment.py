@@ -15,6 +15,8 @@ def plane_environment(directory: DataDirectory, secrets: StackSecrets, urls: Map
         "CADENCE_ENCRYPTION_KEYS": secrets.encryption_keys,
         "CADENCE_WORKER_TOKEN": secrets.worker_token,
         "CADENCE_STORAGE_ROOT": str(directory.packages),
+        # One for all processes: what one has fetched or installed the others need not.
+        "CADENCE_PACKAGE_CACHE": str(directory.path / "package-cache"),
         # The demo model and models of the developer's own run on this machine.
         "CADENCE_ALLOW_PRIVATE_MODEL_HOSTS": "true",
     }
@@ -30,5 +32,4 @@ def completed(variables: Mapping[str, str], directory: DataDirectory) -> dict[st
         return {}
     filled = plane_environment(directory, load_or_create(directory), state.backing)
     filled["CADENCE_CONTROL_PLANE_URL"] = state.url
-    filled["CADENCE_PACKAGE_CACHE"] = str(directory.path / "package-cache")
     return {name: value for name, value in filled.items() if name not in variables}

@@ -78,7 +78,6 @@ class Worker(Plane):
             "CADENCE_WORKER_PORT": str(self.port),
             "CADENCE_WORKER_URL": self.url,
             "CADENCE_CONTROL_PLANE_URL": control_plane_url,
-            "CADENCE_PACKAGE_CACHE": str(home / "package-cache"),
             "CADENCE_DRAIN_SECONDS": str(_DRAIN_SECONDS),
         }
 

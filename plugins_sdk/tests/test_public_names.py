@@ -1,6 +1,10 @@
 """What authors import, and where they find it."""
 
 import importlib
+import importlib.metadata
+import importlib.resources
+import subprocess
+import sys
 
 import cadence_sdk
 import pytest
@@ -32,6 +36,7 @@ TOP_LEVEL = [
     "validate_plugin_structure_shallow",
     "install_dependencies",
     "check_dependency_installed",
+    "__version__",
 ]
 
 SUBMODULES = {
@@ -56,6 +61,7 @@ SUBMODULES = {
         "DEFAULT_INSTALL_TIMEOUT_SECONDS",
     ],
     "exceptions": ["CadenceException"],
+    "testing": ["PluginHarness", "load_plugin", "PluginRefused", "SettingsRefused", "ArgumentsRefused", "ToolUnknown"],
 }
 
 
@@ -74,3 +80,17 @@ def test_the_version_is_one_that_published_plugins_ask_for() -> None:
     from cadence_sdk.utils.validation import validate_sdk_version_compatibility
 
     assert validate_sdk_version_compatibility(">=2.0.0,<3.0.0", cadence_sdk.__version__) == (True, "")
+
+
+def test_the_sdk_depends_on_pydantic_and_packaging_only_and_is_typed() -> None:
+    requires = importlib.metadata.requires("cadence-sdk") or []
+
+    assert sorted(r.partition(">")[0] for r in requires) == ["packaging", "pydantic"]
+    assert importlib.resources.files(cadence_sdk).joinpath("py.typed").is_file()
+
+
+def test_importing_the_sdk_brings_in_nothing_of_the_platform_and_no_test_tool() -> None:
+    program = "import sys, cadence_sdk, cadence_sdk.testing; print(*sorted({n.partition('.')[0] for n in sys.modules}))"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert not {"shared", "deploy", "control_plane", "runtime_worker", "msgspec", "pytest"} & set(run.stdout.split())

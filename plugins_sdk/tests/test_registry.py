@@ -1,5 +1,6 @@
 """Contracts and the registry of a process."""
 
+import threading
 from typing import Any
 
 import pytest
@@ -80,3 +81,26 @@ def test_there_is_one_registry_for_the_process(make_plugin: MakePlugin) -> None:
         assert register_plugin(plugin) == PluginRegistry.instance().get_plugin("com.test.only_here")
     finally:
         PluginRegistry.instance().unregister("com.test.only_here")
+
+
+def test_registrations_of_many_threads_at_once_all_count(registry: PluginRegistry, make_plugin: MakePlugin) -> None:
+    start = threading.Barrier(8)
+
+    def register(number: int) -> None:
+        start.wait()
+        for version in range(20):
+            registry.register(make_plugin(pid=f"com.test.p{number % 4}", version=f"1.{version}"))
+
+    threads = [threading.Thread(target=register, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted((c.pid, c.version) for c in registry.list_registered_plugins()) == [
+        (f"com.test.p{number}", "1.19") for number in range(4)
+    ]
+
+
+def test_a_stateful_plugin_says_so(make_plugin: MakePlugin) -> None:
+    assert PluginContract(make_plugin(stateless=False)).is_stateless is False

@@ -137,3 +137,28 @@ def test_a_function_that_takes_anything_gets_everything() -> None:
         return {"a": a, **more}
 
     assert anything(**bound_arguments(anything, arguments_model(anything), {"a": 1, "z": 2})) == {"a": 1, "z": 2}
+
+
+async def test_a_tool_can_be_made_without_the_decorator_in_the_published_order() -> None:
+    class Arguments(BaseModel):
+        x: int
+
+    tool = UvTool("double", "Doubles", lambda x: 2 * x, Arguments, {"cache": True}, True, True, len)
+
+    assert (tool.name, tool.description, tool.args_schema, tool.metadata) == (
+        "double",
+        "Doubles",
+        Arguments,
+        {"cache": True},
+    )
+    assert (tool.required_validate, tool.stream_tool, tool.stream_filter) == (True, True, len)
+    assert await tool.ainvoke(x=4) == 8
+    plain = UvTool("double", "Doubles", lambda x: 2 * x)
+    assert (plain.args_schema, plain.metadata, plain.required_validate, plain.stream_tool) == (None, {}, False, False)
+    assert plain.stream_filter is None
+
+
+def test_a_given_name_describes_a_tool_without_docstring() -> None:
+    tool = uvtool(name="other")(lambda: None)
+
+    assert (tool.name, tool.description) == ("other", "Tool: other")

@@ -23,12 +23,16 @@ class Alive(msgspec.Struct, frozen=True):
 
 
 class Readiness(msgspec.Struct, frozen=True):
-    """`dependencies` names each with its state; without the broker the worker polls, so it is not needed."""
+    """`dependencies` names each with its state; without the broker the worker polls, so it is not needed.
+
+    `plugins_without_environment` are those whose Python dependencies are not installed here yet, or cannot be.
+    """
 
     status: Literal["ready", "not_ready", "draining"]
     worker_id: str
     active_runs: int
     dependencies: dict[str, State]
+    plugins_without_environment: tuple[str, ...] = ()
 
 
 @get(["/health", "/health/live"], guards=[public])
@@ -55,7 +59,7 @@ async def ready(worker: NamedDependency[Worker]) -> Response[Readiness]:
     status: Literal["ready", "not_ready", "draining"] = "ready" if is_ready else "not_ready"
     if worker.table.is_draining:
         status = "draining"
-    body = Readiness(status, worker.worker_id, len(worker.table), dependencies)
+    body = Readiness(status, worker.worker_id, len(worker.table), dependencies, worker.plugins_without_environment)
     return Response(body, status_code=200 if status == "ready" else 503)
 
 

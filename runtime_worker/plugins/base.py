@@ -1,33 +1,12 @@
-"""The port behind which a plugin's code runs: in this process for now, in a child process next."""
+"""The port behind which a plugin's code runs: a host process of its own or, for trusted ones, this process."""
 
 from typing import Any, Protocol
 from uuid import UUID
 
-import msgspec
-
+from shared.plugin_host.messages import PluginTool, ToolOutcome
 from shared.snapshots import PluginSnapshot
 
-
-class PluginTool(msgspec.Struct, frozen=True):
-    """One tool. `parameters` is the JSON schema of its arguments; `streams` tools show their result to the client."""
-
-    pid: str
-    name: str
-    description: str
-    parameters: dict[str, Any]
-    streams: bool = False
-    needs_validation: bool = False
-
-
-class ToolOutcome(msgspec.Struct, frozen=True):
-    """What a call came to. `content` is the text the model gets (also for an error, then without internals).
-
-    `shown` is what a client may see: the result after the tool's stream filter and the size cap, JSON-able.
-    """
-
-    content: str
-    shown: Any
-    is_error: bool = False
+__all__ = ["BundleLoader", "PluginBundle", "PluginTool", "ScopedBundle", "ToolOutcome"]
 
 
 class PluginBundle(Protocol):
@@ -43,7 +22,9 @@ class PluginBundle(Protocol):
     def description(self) -> str: ...
 
     @property
-    def tools(self) -> tuple[PluginTool, ...]: ...
+    def tools(self) -> tuple[PluginTool, ...]:
+        """The same tuple until they change, which only those of an MCP server do."""
+        ...
 
     @property
     def system_prompt(self) -> str:
@@ -56,6 +37,21 @@ class PluginBundle(Protocol):
 
     async def close(self) -> None:
         """Run the agent's `cleanup` and let go of its modules. Called once, after the last lease."""
+        ...
+
+
+class ScopedBundle(PluginBundle, Protocol):
+    """A bundle that may hold a scoped agent, whose conversations stay with one resource."""
+
+    @property
+    def is_scoped(self) -> bool: ...
+
+    async def load_anchor(self, resource_id: str, *, timeout_seconds: float) -> dict[str, Any]:
+        """What the agent knows of a resource, `{}` when there is none. Raises ToolFailed."""
+        ...
+
+    async def build_scope_rules(self, context: dict[str, Any], *, timeout_seconds: float) -> str:
+        """What a conversation may be about, given what `load_anchor` returned. Raises ToolFailed."""
         ...
 
 

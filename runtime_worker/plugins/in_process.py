@@ -1,20 +1,21 @@
-"""Bundles that run in this process: the plugin's modules under a private name, its agent, its tools."""
+"""Bundles that run in this process, which only trusted system plugins may.
+
+The plugin's modules have a private name, and nothing else in the process sees them.
+"""
 
 import asyncio
+from collections.abc import Coroutine
 from typing import Any
 from uuid import UUID
 
-import msgspec
-from cadence_sdk import BaseAgent, BaseSpecializedAgent
-
 from runtime_worker.plugins.base import PluginTool, ToolOutcome
 from runtime_worker.plugins.packages import PackageCache
-from runtime_worker.plugins.threads import PluginThreads
-from runtime_worker.plugins.tools import CallableTool, place_of
-from shared.errors import PluginLoadFailed
+from shared.errors import PluginLoadFailed, ToolFailed
 from shared.logging import get_logger
-from shared.packages.contents import find_plugin_class
 from shared.packages.modules import PackageModules
+from shared.plugin_host.agent import NoPluginClass, RunningAgent, start_agent
+from shared.plugin_host.threads import PluginThreads
+from shared.plugin_host.tools import failed, no_such_tool, place_of
 from shared.snapshots import PluginSnapshot
 
 log = get_logger(__name__)
@@ -23,24 +24,14 @@ LOAD_SECONDS = 30.0
 CLEANUP_SECONDS = 10.0
 
 
-class _Started(msgspec.Struct, frozen=True):
-    agent: BaseAgent
-    tools: tuple[CallableTool, ...]
-    system_prompt: str
-
-
 class InProcessBundle:
     """See `base.PluginBundle`. Each has modules of its own: not even module-level state is shared between bundles."""
 
-    def __init__(
-        self, plugin: PluginSnapshot, modules: PackageModules, threads: PluginThreads, started: _Started
-    ) -> None:
+    def __init__(self, plugin: PluginSnapshot, modules: PackageModules, running: RunningAgent) -> None:
         self._plugin = plugin
         self._modules = modules
-        self._threads = threads
-        self._started: _Started | None = started
-        self._tools = {tool.description.name: tool for tool in started.tools}
-        self._described = tuple(tool.description for tool in started.tools)
+        self._running: RunningAgent | None = running
+        self._abandoned: set[asyncio.Task[Any]] = set()
 
     @property
     def pid(self) -> str:
@@ -56,32 +47,73 @@ class InProcessBundle:
 
     @property
     def tools(self) -> tuple[PluginTool, ...]:
-        return self._described
+        return self._running.tools if self._running else ()
 
     @property
     def system_prompt(self) -> str:
-        return self._started.system_prompt if self._started else ""
+        return self._running.system_prompt if self._running else ""
+
+    @property
+    def is_scoped(self) -> bool:
+        return self._running is not None and self._running.is_scoped
 
     async def call(self, tool: str, arguments: dict[str, Any], *, timeout_seconds: float) -> ToolOutcome:
-        found = self._tools.get(tool)
-        if found is None:
-            message = f"There is no tool {tool!r}."
-            return ToolOutcome(message, message, is_error=True)
-        return await found.call(arguments, timeout_seconds=timeout_seconds)
+        if self._running is None:
+            return no_such_tool(tool)
+        work = self._running.call(tool, arguments)
+        return await self._within(timeout_seconds, work, f"The tool {tool}", tool=tool)
+
+    async def load_anchor(self, resource_id: str, *, timeout_seconds: float) -> dict[str, Any]:
+        if self._running is None:
+            raise ToolFailed
+        outcome = await self._within(timeout_seconds, self._running.load_anchor(resource_id), "Loading the resource")
+        if outcome.is_error or not isinstance(outcome.shown, dict):
+            raise ToolFailed(outcome.content)
+        return outcome.shown
+
+    async def build_scope_rules(self, context: dict[str, Any], *, timeout_seconds: float) -> str:
+        if self._running is None:
+            raise ToolFailed
+        outcome = await self._within(timeout_seconds, self._running.build_scope_rules(context), "Building scope rules")
+        if outcome.is_error:
+            raise ToolFailed(outcome.content)
+        return outcome.content
 
     async def close(self) -> None:
-        started, self._started = self._started, None
-        if started is None:
+        running, self._running = self._running, None
+        if running is None:
             return
         try:
             async with asyncio.timeout(CLEANUP_SECONDS):
-                await started.agent.cleanup()
+                await running.agent.cleanup()
         except (Exception, SystemExit, KeyboardInterrupt) as error:
             # The plugin is on its way out, whatever it thinks of that.
             log.warning("plugin_cleanup_failed", pid=self.pid, error=type(error).__name__, place=place_of(error))
         finally:
-            self._tools = {}
             self._modules.unload()
+
+    async def _within(
+        self, timeout_seconds: float, work: Coroutine[Any, Any, ToolOutcome], what: str, **fields: str
+    ) -> ToolOutcome:
+        """The outcome of `work`, or that it took too long, whether or not `work` obeys its cancellation."""
+        task = asyncio.create_task(work)
+        try:
+            await asyncio.wait({task}, timeout=timeout_seconds)
+            if task.done():
+                return task.result()
+            log.warning("tool_timed_out", pid=self.pid, **fields)
+            return failed(f"{what} did not answer within {timeout_seconds:g} seconds.")
+        finally:
+            if not task.done():
+                # Kept until it ends: a task nobody holds may be collected in the middle.
+                self._abandoned.add(task)
+                task.add_done_callback(self._let_go)
+                task.cancel()
+
+    def _let_go(self, task: "asyncio.Task[Any]") -> None:
+        self._abandoned.discard(task)
+        if not task.cancelled():
+            task.exception()  # looked at, so that asyncio does not report it as forgotten
 
 
 class InProcessLoader:
@@ -96,17 +128,23 @@ class InProcessLoader:
         threads = PluginThreads(f"plugin {plugin.pid}")
         modules = await asyncio.to_thread(PackageModules, package.directory, plugin.digest, folder=package.folder)
         name = f"{plugin.pid}@{plugin.version}"
+
+        def tell(event: str, fields: dict[str, str]) -> None:
+            log.warning(event, pid=plugin.pid, org_id=str(org_id), **fields)
+
         try:
             # All of it is the author's code: it may be slow, and it may never return.
             async with asyncio.timeout(self._load_seconds):
-                started = await threads.run(lambda: _start(plugin, modules, threads))
-            return InProcessBundle(plugin, modules, threads, started)
+                running = await threads.run(lambda: start_agent(modules, plugin.pid, plugin.settings, threads, tell))
+            return InProcessBundle(plugin, modules, running)
         except BaseException as error:
             modules.unload()
             match error:
                 case TimeoutError():
                     raise PluginLoadFailed(f"{name} did not start within {self._load_seconds:g} seconds") from None
-                case PluginLoadFailed() | asyncio.CancelledError() | GeneratorExit():
+                case NoPluginClass():
+                    raise PluginLoadFailed(f"{name} has no plugin class") from None
+                case asyncio.CancelledError() | GeneratorExit():
                     raise
                 case _:
                     # Type and place only: the text of an author's exception may hold a setting that is secret.
@@ -118,14 +156,3 @@ class InProcessLoader:
                         place=place_of(error),
                     )
                     raise PluginLoadFailed(f"{name} could not be started: it raised {type(error).__name__}") from None
-
-
-def _start(plugin: PluginSnapshot, modules: PackageModules, threads: PluginThreads) -> _Started:
-    plugin_class = find_plugin_class(modules.load(), modules)
-    if plugin_class is None:
-        raise PluginLoadFailed(f"{plugin.pid}@{plugin.version} has no plugin class")
-    agent = plugin_class.create_agent()
-    agent.initialize(dict(plugin.settings))
-    tools = tuple(CallableTool(plugin.pid, tool, threads) for tool in agent.get_tools())
-    prompt = str(agent.get_system_prompt()) if isinstance(agent, BaseSpecializedAgent) else ""
-    return _Started(agent, tools, prompt)

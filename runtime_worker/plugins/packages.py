@@ -63,6 +63,9 @@ def _unpack(data: bytes, home: Path) -> UnpackedPackage:
         (temporary / _CODE).mkdir()
         files.write_to(temporary / _CODE)
         (temporary / _FOLDER).write_text(files.folder)
+        for path in temporary.rglob("*"):
+            if path.is_file():
+                path.chmod(0o444)
         try:
             temporary.rename(home)
         except OSError:

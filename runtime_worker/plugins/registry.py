@@ -12,10 +12,14 @@ from uuid import UUID
 import msgspec
 
 from runtime_worker.plugins.base import BundleLoader, PluginBundle
+from runtime_worker.plugins.egress import network_for
+from runtime_worker.plugins.hosts import PluginHosts
 from runtime_worker.plugins.in_process import InProcessLoader
+from runtime_worker.plugins.mcp_loading import MCPLoader
 from runtime_worker.plugins.packages import PackageCache
 from runtime_worker.plugins.settings import opened_settings
 from shared.config_hash import canonical_json
+from shared.packages.environments import Environments
 from shared.packages.opening import open_store
 from shared.settings import WorkerSettings
 from shared.snapshots import PluginSnapshot
@@ -30,12 +34,26 @@ class _Entry:
 
 
 class BundleRegistry:
-    """The only place where sealed settings are opened: what goes to the loader is a snapshot with plain values."""
+    """The only place where sealed settings are opened: what goes to a loader is a snapshot with plain values.
+
+    `loader` takes the place of those for packages. Raises ConfigurationInvalid when plugins shall have no network and
+    nothing can take it from them.
+    """
 
     def __init__(self, settings: WorkerSettings, *, loader: BundleLoader | None = None) -> None:
         self._keyring = settings.security.keyring
         self._store = open_store(settings.packages)
-        self._loader = loader or InProcessLoader(PackageCache(self._store, settings.package_cache))
+        packages = PackageCache(self._store, settings.package_cache)
+        self._given = loader
+        self._in_process = InProcessLoader(packages)
+        self.hosts = PluginHosts(
+            packages,
+            Environments(settings.package_cache / "environments", index_url=settings.packages.index_url),
+            settings.plugin_hosts,
+            network=network_for(settings.plugin_hosts.egress),
+            needs_walls=settings.process.is_production,
+        )
+        self._mcp = MCPLoader(allow_private=settings.allow_private_model_hosts)
         self._entries: dict[Hashable, _Entry] = {}
         self._held: dict[PluginBundle, tuple[Hashable, _Entry]] = {}
 
@@ -50,7 +68,7 @@ class BundleRegistry:
         key = _key(opened, org_id)
         entry = self._entries.get(key)
         if entry is None:
-            loading = asyncio.create_task(self._loader.load(opened, org_id=org_id, instance_id=instance_id))
+            loading = asyncio.create_task(self._loader_of(plugin).load(opened, org_id=org_id, instance_id=instance_id))
             entry = self._entries[key] = _Entry(loading)
         entry.uses += 1
         try:
@@ -76,7 +94,15 @@ class BundleRegistry:
         entries, self._entries, self._held = list(self._entries.values()), {}, {}
         for entry in entries:
             await _end(entry)
+        await self.hosts.close()
         await self._store.close()
+
+    def _loader_of(self, plugin: PluginSnapshot) -> BundleLoader:
+        if plugin.kind == "mcp":
+            return self._mcp
+        if self._given is not None:
+            return self._given
+        return self._in_process if plugin.trusted and plugin.source == "system" else self.hosts
 
     async def _drop(self, key: Hashable, entry: _Entry) -> None:
         entry.uses -= 1

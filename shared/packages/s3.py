@@ -15,6 +15,7 @@ CONNECT_SECONDS = 3
 READ_SECONDS = 20
 ATTEMPTS = 3
 
+_NOT_MET = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
 _MISSING = ("NoSuchKey", "404", "NotFound")
 
 
@@ -31,9 +32,27 @@ class S3Store:
         self._opening = asyncio.Lock()
 
     async def put(self, key: str, data: bytes) -> None:
-        """The server compares what it got with the digest, so that a broken transfer is never stored."""
+        """Every write says what it expects to find, nothing or exactly the object it replaces, so that of two writers
+        one is told and none is overwritten unseen. The server compares what it got with the digest.
+        """
         digest = await asyncio.to_thread(digest_of, data)
         async with self._errors(key) as client:
+            condition: dict[str, str] = {"IfNoneMatch": "*"}
+            for _ in range(ATTEMPTS):
+                if await self._stored(client, key, data, digest, condition):
+                    return
+                # Something is there: what a crash left behind, or an upload that ended a moment ago.
+                found = await client.head_object(Bucket=self._bucket, Key=key)
+                if found.get("Metadata", {}).get("sha256") == digest:
+                    return
+                condition = {"IfMatch": found["ETag"]}
+        raise StoreUnavailable(f"the package {key} is being written by somebody else")
+
+    async def _stored(self, client: Any, key: str, data: bytes, digest: str, condition: dict[str, str]) -> bool:
+        """False when the condition does not hold."""
+        from botocore.exceptions import ClientError
+
+        try:
             await client.put_object(
                 Bucket=self._bucket,
                 Key=key,
@@ -41,7 +60,13 @@ class S3Store:
                 ContentType="application/zip",
                 ChecksumSHA256=base64.b64encode(binascii.unhexlify(digest)).decode(),
                 Metadata={"sha256": digest},
+                **condition,
             )
+        except ClientError as error:
+            if str(error.response.get("Error", {}).get("Code", "")) in _NOT_MET:
+                return False
+            raise
+        return True
 
     async def get(self, key: str, *, digest: str) -> bytes:
         async with self._errors(key) as client:

@@ -1,4 +1,4 @@
-"""Which addresses a tenant's `base_url` may point to (SSRF): checked at save and again on every resolved address."""
+"""Which addresses a URL of a tenant's may point to (SSRF): checked at save and again on every resolved address."""
 
 import ipaddress
 import re
@@ -20,7 +20,7 @@ _NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 
 
 def is_refused_address(address: str, *, allow_private: bool) -> bool:
-    """Whether a model may not be called at this IP address.
+    """Whether nothing of a tenant's may be called at this IP address.
 
     Link-local, metadata, multicast and unspecified addresses always; private and loopback ones unless allowed.
     """
@@ -38,29 +38,36 @@ def is_refused_address(address: str, *, allow_private: bool) -> bool:
 
 
 def check_model_url(url: str, *, allow_private: bool) -> None:
-    """Raise ModelAddressRefused unless `url` is an http(s) URL whose host is not a refused address.
+    """Raise ModelAddressRefused unless a model may be called at `url`, as far as that can be told without resolving."""
+    if problem := url_problem(url, allow_private=allow_private):
+        raise ModelAddressRefused(f"base_url {problem}")
 
-    A name is not resolved here: what it resolves to can change, so the model client checks each address it connects to.
+
+def url_problem(url: str, *, allow_private: bool) -> str | None:
+    """Why `url` may not be called, worded to follow its name: it is no http(s) URL, or its host is a refused address.
+
+    A name is not resolved here: what it resolves to can change, so clients check each address they connect to.
     """
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError:
-        raise ModelAddressRefused("base_url is not a valid URL") from None
+        return "is not a valid URL"
     if parts.scheme not in ("http", "https") or not host:
-        raise ModelAddressRefused("base_url must start with https:// or http:// and name a host")
+        return "must start with https:// or http:// and name a host"
     if parts.username or parts.password:
-        raise ModelAddressRefused("base_url must not hold credentials; put the key into api_key")
+        return "must not hold credentials"
     if parts.scheme == "http" and not allow_private:
-        raise ModelAddressRefused("base_url must use https")
+        return "must use https"
     if host.lower() == "localhost" or host.lower().endswith(".localhost"):
         host = "127.0.0.1"
     if _is_literal(host):
         if is_refused_address(host, allow_private=allow_private):
-            raise ModelAddressRefused("base_url points to an address that is private or reserved")
+            return "points to an address that is private or reserved"
     elif not _NAME.fullmatch(host) or _NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]):
         # `127.1`, `2130706433`, `0x7f.1` and `①②⑦.0.0.1` are addresses to whoever connects, though not to us.
-        raise ModelAddressRefused("base_url must name its host in plain ASCII: a name, or a complete IP address")
+        return "must name its host in plain ASCII: a name, or a complete IP address"
+    return None
 
 
 def _embedded(ip: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:

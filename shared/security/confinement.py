@@ -19,9 +19,12 @@ from shared.security import landlock, seccomp
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What the process may use: CPU time, address space, the largest file it may write, open files."""
+    """What the process may use: CPU time, address space, the largest file it may write, open files.
 
-    cpu_seconds: int = 10
+    Without `cpu_seconds` its CPU time is for somebody else to watch.
+    """
+
+    cpu_seconds: int | None = 10
     memory_bytes: int = 2 * 1024**3
     file_bytes: int = 16 * 1024**2
     open_files: int = 64
@@ -33,9 +36,10 @@ _CAPABILITY_VERSION_3 = 0x20080522
 _SIGKILL = 9
 
 
-def confine(limits: Limits, *, readable: Iterable[Path], writable: Path) -> list[str]:
+def confine(limits: Limits, *, readable: Iterable[Path], writable: Path, network: bool = False) -> list[str]:
     """Shut this process in; the names of the walls that this kernel does not have.
 
+    With `network` it keeps the network it has, for internet sockets only: never for those that are files.
     Call it while the process has one thread: namespaces and filters are per thread. What was opened before stays open.
     """
     _limit(limits)
@@ -43,15 +47,16 @@ def confine(limits: Limits, *, readable: Iterable[Path], writable: Path) -> list
         return ["capabilities", "files", "system calls", "network namespace"]
     libc = ctypes.CDLL(None, use_errno=True)
     missing: list[str] = []
-    libc.prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
     # IPC too: shared memory segments are found by number, not by path.
-    if libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET | _CLONE_NEWIPC) != 0:
+    if not network and libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET | _CLONE_NEWIPC) != 0:
         missing.append("network namespace")
     if not (_drop_capabilities(libc) and libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0):
         missing.append("capabilities")
-    if not landlock.restrict(libc, readable=readable, writable=writable):
+    # After the credentials have changed, which would undo it; the filter below keeps it from being undone later.
+    libc.prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
+    if not landlock.restrict(libc, readable=readable, writable=writable, network=network):
         missing.append("files")
-    if not seccomp.restrict(libc, platform.machine()):
+    if not seccomp.restrict(libc, platform.machine(), network=network):
         missing.append("system calls")
     return missing
 
@@ -84,6 +89,8 @@ def _limit(limits: Limits) -> None:
         (resource.RLIMIT_NOFILE, limits.open_files),
         (resource.RLIMIT_CORE, 0),
     ):
+        if value is None:
+            continue
         _, hard = resource.getrlimit(kind)
         # One second more for CPU: the soft limit is a signal that names itself, the hard one a plain kill.
         ceiling = value + 1 if kind == resource.RLIMIT_CPU else value

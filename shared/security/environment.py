@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import MutableMapping
 
-from shared.settings import PREFIX
+from shared.environment_variables import PREFIX
 
 
 def forget_settings(variables: MutableMapping[str, str]) -> None:

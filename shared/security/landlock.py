@@ -29,8 +29,11 @@ class _PathBeneath(ctypes.Structure):
     _fields_ = (("allowed", ctypes.c_uint64), ("parent", ctypes.c_int32))
 
 
-def restrict(libc: ctypes.CDLL, *, readable: Iterable[Path], writable: Path) -> bool:
-    """Leave only these paths, and no TCP where the kernel can; whether it worked. Needs `no_new_privs`."""
+def restrict(libc: ctypes.CDLL, *, readable: Iterable[Path], writable: Path, network: bool = False) -> bool:
+    """Leave only these paths and, without `network`, no TCP where the kernel can; whether it worked.
+
+    Needs `no_new_privs`.
+    """
     abi = libc.syscall(_CREATE_RULESET, None, 0, _VERSION_QUERY)
     if abi < 1:
         return False
@@ -39,7 +42,7 @@ def restrict(libc: ctypes.CDLL, *, readable: Iterable[Path], writable: Path) -> 
         handled |= right if abi >= since else 0
     rules = _Ruleset(
         handled,
-        _BIND_TCP | _CONNECT_TCP if abi >= _TCP_ABI else 0,
+        _BIND_TCP | _CONNECT_TCP if abi >= _TCP_ABI and not network else 0,
         _SCOPE_ABSTRACT_SOCKETS | _SCOPE_SIGNALS if abi >= _SCOPE_ABI else 0,
     )
     # An older kernel refuses a structure with fields it does not know, so it gets only the part it does.

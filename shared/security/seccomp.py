@@ -1,9 +1,9 @@
 """A seccomp filter for code that computes and nothing else: system calls that reach out of the process get EPERM.
 
-It is a deny-list over what plain Python needs: no sockets (`socketpair` stays, event loops use one), no processes and
-no programs, threads only, no signals to others, no look at or change of other processes, no io_uring (which opens
-sockets by itself), no namespaces, keys, bpf or modules, and no change of a file's mode, owner, times or attributes.
-`man 2 seccomp`, `linux/filter.h`.
+It is a deny-list over what plain Python needs: no sockets (or, with `network`, internet ones only; `socketpair` stays
+for streams, event loops use one), no processes and no programs, threads only, no outliving of the parent, no signals to
+others, no look at or change of other processes, no io_uring (which opens sockets by itself), no namespaces, keys, bpf
+or modules, and no change of a file's mode, owner, times or attributes. `man 2 seccomp`, `linux/filter.h`.
 """
 
 import ctypes
@@ -14,6 +14,7 @@ _PR_SET_SECCOMP, _MODE_FILTER = 22, 2
 _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 _LOAD, _JUMP_EQUAL, _JUMP_GREATER_EQUAL, _JUMP_ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _OFFSET_NUMBER, _OFFSET_ARCHITECTURE, _OFFSET_FIRST_ARGUMENT = 0, 4, 16
+_OFFSET_SECOND_ARGUMENT = 24
 _X32_BIT = 0x40000000
 _CLONE_THREAD = 0x00010000
 
@@ -21,9 +22,14 @@ _AUDIT_ARCHITECTURE = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _CLONE = {"x86_64": 56, "aarch64": 220}
 _PRLIMIT = {"x86_64": 302, "aarch64": 261}
 _CLONE3 = 435
+_SOCKET = {"x86_64": 41, "aarch64": 198}
+_SOCKETPAIR = {"x86_64": 53, "aarch64": 199}
+_PRCTL = {"x86_64": 157, "aarch64": 167}
+_AF_INET, _AF_INET6 = 2, 10
+_SOCK_DATAGRAM_BIT = 2
+_PR_SET_PDEATHSIG = 1
 # name: (x86_64, aarch64)
 _DENIED: dict[str, tuple[int | None, int | None]] = {
-    "socket": (41, 198),
     "fork": (57, None),
     "vfork": (58, None),
     "execve": (59, 221),
@@ -110,17 +116,17 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_void_p))
 
 
-def restrict(libc: ctypes.CDLL, machine: str) -> bool:
+def restrict(libc: ctypes.CDLL, machine: str, *, network: bool = False) -> bool:
     """Install the filter for this thread and all it starts; whether it worked. Needs `no_new_privs`."""
     if machine not in _AUDIT_ARCHITECTURE:
         return False
-    code = b"".join(_instructions(machine))
+    code = b"".join(_instructions(machine, network=network))
     buffer = ctypes.create_string_buffer(code, len(code))
     program = _Program(len(code) // 8, ctypes.cast(buffer, ctypes.c_void_p))
     return bool(libc.prctl(_PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(program), 0, 0) == 0)
 
 
-def _instructions(machine: str) -> list[bytes]:
+def _instructions(machine: str, *, network: bool) -> list[bytes]:
     refuse = _ERRNO | errno.EPERM
     column = 0 if machine == "x86_64" else 1
     denied = [number for row in _DENIED.values() if (number := row[column]) is not None]
@@ -147,6 +153,25 @@ def _instructions(machine: str) -> list[bytes]:
         _op(_JUMP_EQUAL, 0, if_false=1),
         _op(_RETURN, _ALLOW),
         _op(_RETURN, refuse),
+        # prctl: the signal that ends this process with its parent stays.
+        _op(_JUMP_EQUAL, _PRCTL[machine], if_false=4),
+        _op(_LOAD, _OFFSET_FIRST_ARGUMENT),
+        _op(_JUMP_EQUAL, _PR_SET_PDEATHSIG, if_false=1),
+        _op(_RETURN, refuse),
+        _op(_RETURN, _ALLOW),
+        # socketpair: streams only, since a datagram socket could be pointed at a socket that is a file.
+        _op(_JUMP_EQUAL, _SOCKETPAIR[machine], if_false=4),
+        _op(_LOAD, _OFFSET_SECOND_ARGUMENT),
+        _op(_JUMP_ANY_BIT, _SOCK_DATAGRAM_BIT, if_false=1),
+        _op(_RETURN, refuse),
+        _op(_RETURN, _ALLOW),
+        # socket: none, or those of the internet.
+        _op(_JUMP_EQUAL, _SOCKET[machine], if_false=5),
+        _op(_LOAD, _OFFSET_FIRST_ARGUMENT),
+        _op(_JUMP_EQUAL, _AF_INET, if_true=2),
+        _op(_JUMP_EQUAL, _AF_INET6, if_true=1),
+        _op(_RETURN, refuse),
+        _op(_RETURN, _ALLOW if network else refuse),
     ]
     for number in denied:
         code += [_op(_JUMP_EQUAL, number, if_false=1), _op(_RETURN, refuse)]

@@ -1,7 +1,9 @@
 """`just bench`: what a streamed token costs in the worker, beside a plain relay, on one core, in one interleaved run.
 
-    python -m tests.benchmarks [--rounds 3] [--quick] [--json FILE]
+    python -m tests.benchmarks [streaming | plugins] [--rounds 3] [--quick] [--json FILE]
 
 Three processes besides the stack: a scripted model server and a load client on one core, the server under test alone on
 another. Only numbers come out; nothing here passes or fails.
+
+`just bench plugins` is `plugins.py` alone: what a tool call through a plugin host costs.
 """

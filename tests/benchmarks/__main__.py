@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -10,7 +11,7 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from tests.benchmarks import builds, processes, report, stack
+from tests.benchmarks import builds, plugins, processes, report, stack
 from tests.benchmarks.measure import Plan, Sample, Target, few, many, median, sample, send
 from tests.benchmarks.servers import BenchModel, Relay
 
@@ -20,6 +21,17 @@ TABLE_COLUMNS = 150
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    match given:
+        case ["plugins", *rest]:
+            plugins.main(rest)
+        case ["streaming", *rest]:
+            streaming(rest)
+        case _:
+            streaming(given)
+
+
+def streaming(arguments: Sequence[str]) -> None:
     options = _parsed(arguments)
     plan = QUICK if options.quick else Plan()
     plan = msgspec.structs.replace(plan, rounds=options.rounds or plan.rounds)
@@ -98,8 +110,8 @@ def _body(model: str) -> str:
     return msgspec.json.encode({"model": model, "stream": True, "messages": messages}).decode()
 
 
-def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
+def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks [streaming | plugins]")
     parser.add_argument("--rounds", type=int, help="interleaved rounds, 3 when left out")
     parser.add_argument(
         "--quick", action="store_true", help="a few tokens only, to see that it runs; no usable figures"

@@ -10,7 +10,7 @@ import msgspec
 from rich.console import Console
 
 from deploy.demo.api import CadenceAPI
-from deploy.demo.package import pack
+from deploy.demo.package import demo_package
 from deploy.local.ports import free_port
 from deploy.stack.data_dir import DataDirectory
 from deploy.stack.display import Display
@@ -88,7 +88,7 @@ async def _seeded(directory: DataDirectory, url: str, secrets: StackSecrets, mod
         credential = {"name": "bench", "provider": "openai", "api_key": "sk-bench", "base_url": model_url}
         config = await api.call("POST", f"{org}/llm-configs", "create an LLM config", json=credential)
         form = aiohttp.FormData()
-        form.add_field("file", pack(), filename="plugin.zip", content_type="application/zip")
+        form.add_field("file", demo_package(), filename="plugin.zip", content_type="application/zip")
         plugin = await api.call("POST", f"{org}/plugins/upload", "upload the plugin", data=form)
         made = [
             await _instance(api, org, name, str(config["id"]), str(plugin["id"]), model)

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from tests.benchmarks import plugins
 from tests.benchmarks.load import Load, run
 from tests.benchmarks.report import Report
 
@@ -62,6 +63,16 @@ async def test_a_refusal_is_reported_with_its_status(server: str) -> None:
     result = await run(Load(url=f"{server}/refuse", body="{}", clients=1, requests=1, tokens=1))
 
     assert [why[:8] for why in result.errors] == ["HTTP 503"]
+
+
+def test_a_quick_run_measures_plugin_hosts(tmp_path: Path) -> None:
+    file = tmp_path / "report.json"
+    command = [sys.executable, "-m", "tests.benchmarks", "plugins", "--quick", "--json", str(file)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert ended.returncode == 0, ended.stderr
+    assert msgspec.json.decode(file.read_bytes(), type=plugins.Report).idle_mb > 1
+    assert "in a host" in ended.stdout
 
 
 def test_a_quick_run_measures_the_relay_without_errors(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import zipfile
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
@@ -72,8 +73,15 @@ class Tenant(msgspec.Struct):
         return f"{self.path}/completion/stream"
 
     @classmethod
-    async def create(cls, client: Client, model_url: str, *, plugin_source: str = PLUGIN, **mode: Any) -> "Tenant":
-        """`mode` is the `mode_config` of the orchestrator."""
+    async def create(
+        cls,
+        client: Client,
+        model_url: str,
+        *,
+        package: Callable[[str], bytes] = plugin_zip,
+        mode_config: dict[str, Any] | None = None,
+    ) -> "Tenant":
+        """`package` makes the plugin's zip for a pid."""
         suffix = uuid4().hex[:8]
         org = await client.made("POST", "/api/admin/orgs", json={"name": f"Org {suffix}"})
         org_path = f"/api/orgs/{org['org_id']}"
@@ -90,9 +98,7 @@ class Tenant(msgspec.Struct):
         llm_config = await client.made("POST", f"{org_path}/llm-configs", json=config)
         pid = f"dev.example.sums{suffix}"
         form = aiohttp.FormData()
-        form.add_field(
-            "file", plugin_zip(pid, source=plugin_source), filename="sums.zip", content_type="application/zip"
-        )
+        form.add_field("file", package(pid), filename="sums.zip", content_type="application/zip")
         plugin = await client.made("POST", f"{org_path}/plugins/upload", data=form)
         orchestrator = await client.made(
             "POST",
@@ -104,7 +110,7 @@ class Tenant(msgspec.Struct):
                 "active_plugin_ids": [plugin["id"]],
                 "tier": "hot",
                 "whoami": "You add numbers.",
-                "config": {"default_llm_config_id": llm_config["id"], "mode_config": mode},
+                "config": {"default_llm_config_id": llm_config["id"], "mode_config": mode_config or {}},
             },
         )
         tenant = cls(client, org["org_id"], llm_config["id"], plugin["id"], orchestrator["instance_id"], pid)

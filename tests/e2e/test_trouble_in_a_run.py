@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.client import Client, Stream
-from tests.e2e.tenant import Tenant
+from tests.e2e.tenant import Tenant, plugin_zip
 from tests.fakes.model_server import ModelServer
 from tests.fakes.model_steps import EndBody, HangUp, Raw, Text
 
@@ -71,7 +71,9 @@ async def model() -> AsyncIterator[ModelServer]:
 
 @pytest.fixture
 async def chat(admin: Client, model: ModelServer) -> Tenant:
-    return await Tenant.create(admin, model.base_url, plugin_source=TROUBLE, **QUICK_TOOLS)
+    return await Tenant.create(
+        admin, model.base_url, package=lambda pid: plugin_zip(pid, source=TROUBLE), mode_config=QUICK_TOOLS
+    )
 
 
 async def test_tools_that_raise_or_hang_end_in_tool_events_and_the_run_goes_on(

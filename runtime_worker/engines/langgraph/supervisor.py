@@ -7,11 +7,12 @@ from langsmith import tracing_context
 
 from runtime_worker.engines.base import EngineParts, EventSink, RunRequest, RunResult
 from runtime_worker.engines.langgraph.messages import from_langchain
-from runtime_worker.engines.langgraph.supervisor_graph import SupervisorGraph, compiled_graph
+from runtime_worker.engines.langgraph.supervisor_graph import compiled_graph
 from runtime_worker.engines.langgraph.supervisor_instance import SupervisorInstance
 from runtime_worker.engines.langgraph.supervisor_nodes import RunContext
 from runtime_worker.engines.modes.supervisor import Progress
 from runtime_worker.engines.telling import Telling
+from runtime_worker.plugins.base import PluginTool
 from shared.errors import RunTimedOut
 from shared.snapshots import OrchestratorSnapshot
 
@@ -19,9 +20,12 @@ from shared.snapshots import OrchestratorSnapshot
 class LangGraphSupervisor:
     """One instance: what was built, and the compiled graph that instances of its shape share."""
 
-    def __init__(self, instance: SupervisorInstance, graph: SupervisorGraph) -> None:
-        self._instance = instance
-        self._graph = graph
+    def __init__(self, snapshot: OrchestratorSnapshot, parts: EngineParts) -> None:
+        """Raises OrchestratorBuildFailed."""
+        self._parts = parts
+        self._tools = _tools_of(parts)
+        self._instance = SupervisorInstance.of(snapshot, parts)
+        self._graph = compiled_graph(self._instance.policy.shape)
 
     @property
     def snapshot(self) -> OrchestratorSnapshot:
@@ -30,7 +34,7 @@ class LangGraphSupervisor:
     async def run(self, request: RunRequest, sink: EventSink) -> RunResult:
         """One turn; see the port. Raises RunTimedOut at the deadline, and the ModelError that broke an answer which was
         already being read."""
-        run = RunContext(self._instance, request, Telling(sink))
+        run = RunContext(self._current(), request, Telling(sink))
         try:
             async with asyncio.timeout_at(request.deadline):
                 # Whatever LANGSMITH_TRACING says: a tenant's prompts go nowhere but to the tenant's model.
@@ -55,6 +59,12 @@ class LangGraphSupervisor:
     def mermaid(self) -> str:
         return self._graph.get_graph().draw_mermaid()
 
+    def _current(self) -> SupervisorInstance:
+        """What was built, made anew if a plugin has other tools since: an MCP server may change its own at any time."""
+        if (tools := _tools_of(self._parts)) != self._tools:
+            self._instance, self._tools = SupervisorInstance.of(self.snapshot, self._parts), tools
+        return self._instance
+
 
 class LangGraphSupervisorEngine:
     """Building is cheap when models, plugins and the graph's shape are there already."""
@@ -65,10 +75,13 @@ class LangGraphSupervisorEngine:
             os.environ.pop(variable, None)
 
     async def build(self, snapshot: OrchestratorSnapshot, parts: EngineParts) -> LangGraphSupervisor:
-        instance = SupervisorInstance.of(snapshot, parts)
-        return LangGraphSupervisor(instance, compiled_graph(instance.policy.shape))
+        return LangGraphSupervisor(snapshot, parts)
 
     @property
     def template_count(self) -> int:
         """How many compiled graphs are shared (`shared_templates` of the pool stats)."""
         return compiled_graph.cache_info().currsize
+
+
+def _tools_of(parts: EngineParts) -> tuple[tuple[PluginTool, ...], ...]:
+    return tuple(bundle.tools for bundle in parts.bundles)

@@ -1,5 +1,6 @@
 """What every package store promises, of a directory and of a real S3 server."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from shared.errors import PluginLoadFailed, StoreUnavailable
 from shared.ids import new_id
 from shared.packages import PackageStore, digest_of, package_key
 from shared.packages.opening import open_store
+from shared.packages.s3 import S3Store
 from shared.settings import PackageStoreSettings
 
 DATA = b"PK\x03\x04 a package"
@@ -131,4 +133,33 @@ async def test_a_store_that_is_away_is_unavailable_and_nothing_else(
         await store.put("a/plugin.zip", DATA)
     with pytest.raises(StoreUnavailable):
         await store.check()
+    await store.close()
+
+
+async def test_the_same_bytes_put_at_once_by_two_are_there_once(store: PackageStore, key: str) -> None:
+    await asyncio.gather(*(store.put(key, DATA) for _ in range(5)))
+
+    assert await store.get(key, digest=digest_of(DATA)) == DATA
+
+
+async def test_an_object_that_was_replaced_in_between_is_not_overwritten_unseen(
+    s3_endpoint: Any, key: str, request: pytest.FixtureRequest
+) -> None:
+    """What the server itself says to a write that expects something else."""
+    settings = msgspec.structs.replace(
+        NOWHERE,
+        s3_bucket_name=s3_endpoint.bucket,
+        s3_endpoint_url=s3_endpoint.url,
+        s3_access_key_id=s3_endpoint.access_key_id,
+        s3_secret_access_key=s3_endpoint.secret_access_key,
+    )
+    store = S3Store(settings)
+    await store.put(key, b"first")
+
+    async with store._errors(key) as client:
+        new = await store._stored(client, key, DATA, digest_of(DATA), {"IfNoneMatch": "*"})
+        other = await store._stored(client, key, DATA, digest_of(DATA), {"IfMatch": '"0123"'})
+
+    assert (new, other) == (False, False)
+    assert await store.get(key, digest=digest_of(b"first")) == b"first"
     await store.close()

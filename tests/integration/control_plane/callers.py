@@ -21,6 +21,7 @@ def control_plane_settings(
         "REDIS_URL": redis_url,
         "BROKER_URL": broker_url,
         "STORAGE_ROOT": str(storage_root),
+        "PACKAGE_CACHE": str(storage_root / "package-cache"),
         "SECRET_KEY": "a key for tests that is long enough",
         "WORKER_TOKEN": "a token for tests that is long enough",
         "ENCRYPTION_KEYS": "k1:" + "ab" * 32,

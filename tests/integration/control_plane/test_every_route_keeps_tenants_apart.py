@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from litestar import Litestar
 from litestar.routes import HTTPRoute
 
+from control_plane.plugins.pending import PendingUpload
 from control_plane.wiring import Resources
 from shared.ids import new_id
 from tests.integration.control_plane.callers import Caller, World
@@ -33,6 +35,14 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", ORG + "/llm-configs"): KEY,
     ("PATCH", ORG + "/llm-configs/{config_id}"): {"name": "mine"},
     ("PATCH", ORG + "/plugins/{plugin_id}"): {"enabled": False},
+    ("POST", ORG + "/plugins/mcp"): {
+        "pid": "com.theirs.weather",
+        "version": "1.0.0",
+        "name": "Weather",
+        "description": "Weather from elsewhere.",
+        "transport": "streamable_http",
+        "url": "https://mcp.example/mcp",
+    },
     ("POST", ORG + "/orchestrators"): {
         "name": "Helper",
         "framework_type": "langgraph",
@@ -59,6 +69,7 @@ WITHOUT_A_BODY = {
     *(("GET", ORG + path) for path in ("", "/users", "/users/{user_id}", "/conversations", "/conversations/{rest}")),
     *(("GET", ORG + path) for path in ("/llm-configs", "/llm-configs/{config_id}", "/plugins", "/orchestrators")),
     *(("GET", ORG + "/plugins" + path) for path in ("/{plugin_id}", "/{pid}/versions", "/{plugin_id}/settings-schema")),
+    *(("GET", catalogue + "/plugins/uploads/{upload_id}") for catalogue in (ORG, ADMIN)),
     *(("GET", INSTANCE + path) for path in ("", "/status", "/graph", "/effective-config")),
     *(("GET", ADMIN + path) for path in ("/orgs/{org_id}", "/orgs/{org_id}/quota", "/users/{user_id}")),
     *(("GET", ADMIN + "/plugins" + path) for path in ("/{plugin_id}", "/{pid}/versions")),
@@ -119,7 +130,10 @@ async def test_what_another_organization_has_looks_like_what_nobody_has(
 ) -> None:
     plugin_id = await add_plugin(resources, "com.theirs.secret", org_id=shop.tenant.org_id)
     model = await root.post("/api/admin/providers/models", {"provider": "openai", "model_name": "gpt-test"})
+    upload = PendingUpload(new_id(), "done", plugin_id=new_id())
+    await resources.redis.set(f"upload:{shop.tenant.org_id}:{upload.upload_id}", msgspec.json.encode(upload))
     theirs = {
+        "upload_id": str(upload.upload_id),
         "org_id": shop.tenant.org_id,
         "user_id": str(shop.member.user_id),
         "config_id": shop.llm_config_id,

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 from cadence_sdk import UvTool, validate_plugin_structure
 
-from deploy.demo import package, seed
+from deploy.demo import seed
+from deploy.demo.package import PLUGIN_DIRECTORY, demo_package
 from deploy.demo.plugin.arithmetic import ExpressionRefused, evaluate
 from deploy.demo.plugin.plugin import EverydayPlugin
 from deploy.demo.plugin.units import UnitRefused, convert
+from deploy.plugins.packing import pack
 
 
 def tool(name: str, **settings: object) -> UvTool:
@@ -96,16 +98,16 @@ def test_one_agent_serves_concurrent_calls() -> None:
 
 def test_the_package_has_the_same_bytes_wherever_and_whenever_it_is_packed(tmp_path: Path) -> None:
     copy = tmp_path / "elsewhere"
-    shutil.copytree(package.PLUGIN_DIRECTORY, copy)
+    shutil.copytree(PLUGIN_DIRECTORY, copy)
     (copy / "__pycache__").mkdir(exist_ok=True)
     (copy / "__pycache__" / "plugin.cpython-311.pyc").write_bytes(b"compiled")
     (copy / "plugin.py").touch()
 
-    assert package.pack(copy) == package.pack()
+    assert pack(copy) == demo_package()
 
 
 def test_the_package_is_the_plugin_that_the_seed_looks_for() -> None:
-    with zipfile.ZipFile(io.BytesIO(package.pack())) as archive:
+    with zipfile.ZipFile(io.BytesIO(demo_package())) as archive:
         assert "plugin.py" in archive.namelist()
         assert archive.testzip() is None
     metadata = EverydayPlugin.get_metadata()

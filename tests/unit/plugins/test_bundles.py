@@ -270,9 +270,9 @@ async def test_a_failing_cleanup_does_not_keep_a_bundle_alive(registry: BundleRe
 async def test_a_closed_bundle_leaves_nothing_behind(load: LoadPlugin) -> None:
     bundle = await load()
     await bundle.call("add", {"a": 1, "b": 2}, timeout_seconds=5)
-    started: Any = bundle._started
-    agent = weakref.ref(type(started.agent))
-    del started
+    running: Any = bundle._running
+    agent = weakref.ref(type(running.agent))
+    del running
 
     await bundle.close()
 

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from control_plane.plugins.catalogue import version_order
-from control_plane.plugins.rules import default_problems, domain_problems, manifest_problems
+from shared.packages.inspection.rules import default_problems, domain_problems, manifest_problems
 from shared.snapshots import PluginManifest, ToolDescription
 
 GOOD = PluginManifest(

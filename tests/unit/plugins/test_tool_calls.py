@@ -9,8 +9,8 @@ import structlog
 
 from runtime_worker.plugins.base import ToolOutcome
 from runtime_worker.plugins.in_process import InProcessBundle
-from runtime_worker.plugins.results import MAX_RESULT_CHARS
-from runtime_worker.plugins.threads import THREADS_PER_BUNDLE
+from shared.plugin_host.results import MAX_RESULT_CHARS
+from shared.plugin_host.threads import THREADS_PER_BUNDLE
 from tests.unit.plugins.conftest import LoadPlugin
 
 SECRET = "canary-0815"

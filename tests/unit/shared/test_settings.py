@@ -93,3 +93,13 @@ def test_packages_are_in_a_directory_or_a_bucket() -> None:
     assert problems_of(read_worker_settings, STORAGE_ROOT="")
     in_bucket = read_worker_settings({**GOOD, "CADENCE_PLUGIN_S3_ENABLED": "true"})
     assert (in_bucket.packages.storage_root, in_bucket.packages.s3_bucket_name) == (None, "cadence-plugins")
+
+
+def test_a_package_index_is_a_url_and_directory_plugins_need_a_directory() -> None:
+    found = problems_of(read_control_plane_settings, PLUGIN_INDEX_URL="ftp://x", ENABLE_DIRECTORY_PLUGINS="true")
+
+    assert [line.split(" ")[0].rstrip(":") for line in found] == [
+        "CADENCE_PLUGIN_INDEX_URL",
+        "CADENCE_ENABLE_DIRECTORY_PLUGINS",
+    ]
+    assert read_control_plane_settings({**GOOD, "CADENCE_SYSTEM_PLUGINS_DIR": "/etc/p"}).directory_plugins is None

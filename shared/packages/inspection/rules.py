@@ -9,9 +9,8 @@ from cadence_sdk.decorators.settings_decorators import SETTING_TYPES, is_of_type
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import InvalidVersion, Version
 
-from control_plane.plugins.settings import is_sealed
 from shared.errors import FieldError
-from shared.snapshots import PluginManifest
+from shared.snapshots import PluginManifest, is_sealed
 
 MAX_PID_CHARS = 128
 MAX_VERSION_CHARS = 64
@@ -35,7 +34,7 @@ def manifest_problems(manifest: PluginManifest) -> list[FieldError]:
     return [
         *_identity(manifest),
         *_texts(manifest),
-        *_dependencies(manifest.requires),
+        *dependency_problems(manifest.requires),
         *_tools(manifest),
         *_settings(manifest),
     ]
@@ -96,7 +95,7 @@ def _texts(manifest: PluginManifest) -> Iterator[FieldError]:
         yield FieldError("file", "characters", "the NUL character is not allowed in any text")
 
 
-def _dependencies(requires: tuple[str, ...]) -> Iterator[FieldError]:
+def dependency_problems(requires: tuple[str, ...]) -> Iterator[FieldError]:
     if len(requires) > MAX_DEPENDENCIES:
         yield FieldError("dependencies", "too_many", f"{len(requires)} dependencies, at most {MAX_DEPENDENCIES}")
     for text in requires:
@@ -125,10 +124,48 @@ def _tools(manifest: PluginManifest) -> Iterator[FieldError]:
             yield FieldError(
                 "tools", "too_long", f"{shown}: the description is over {MAX_DESCRIPTION_CHARS} characters"
             )
+        if cycle := _cycle(tool.schema):
+            yield FieldError(
+                "tools",
+                "recursive",
+                f"{shown}: the schema of its arguments refers to itself ({cycle}), which not every model understands",
+            )
         if len(msgspec.json.encode(tool.schema)) > MAX_SCHEMA_BYTES:
             yield FieldError(
                 "tools", "too_long", f"{shown}: the schema of its arguments is over {MAX_SCHEMA_BYTES} bytes"
             )
+
+
+def _cycle(schema: dict[str, Any]) -> str | None:
+    """The name of a definition that is reached from itself."""
+    definitions = schema.get("$defs") or {}
+    uses = {name: _references(definition) for name, definition in definitions.items()}
+    uses["#"] = _references({key: value for key, value in schema.items() if key != "$defs"})
+    for start in uses:
+        reached: set[str] = set()
+        waiting = set(uses[start])
+        while waiting:
+            name = waiting.pop()
+            reached.add(name)
+            waiting |= uses.get(name, set()) - reached
+        if start in reached:
+            return str(schema.get("title", "itself")) if start == "#" else start
+    return None
+
+
+def _references(schema: Any) -> set[str]:
+    """The definitions that a schema names; "#" for itself as a whole."""
+    found: set[str] = set()
+    waiting = [schema]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            if isinstance(reference := value.get("$ref"), str):
+                found.add(reference.removeprefix("#/$defs/"))
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+    return found
 
 
 def _settings(manifest: PluginManifest) -> Iterator[FieldError]:

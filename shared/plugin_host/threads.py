@@ -19,12 +19,17 @@ THREADS_PER_BUNDLE = 8
 class PluginThreads:
     """Runs calls in threads of their own, with the caller's context variables."""
 
-    def __init__(self, name: str, limit: int = THREADS_PER_BUNDLE) -> None:
+    def __init__(self, name: str, limit: int = THREADS_PER_BUNDLE, *, waits_for_threads: bool = False) -> None:
         self._name = name
+        self._waits_for_threads = waits_for_threads
         self._slots = asyncio.Semaphore(limit)
 
     async def run(self, call: Callable[[], T]) -> T:
-        """The call's result, or what it raised. Cancelling stops the waiting, not the call."""
+        """The call's result, or what it raised.
+
+        Cancelling stops the waiting, not the call; with `waits_for_threads` the cancelled one still ends no earlier
+        than the call does, so that its owner knows what is going on.
+        """
         await self._slots.acquire()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
@@ -53,7 +58,13 @@ class PluginThreads:
         except RuntimeError:
             self._slots.release()
             raise
-        return await future
+        if not self._waits_for_threads:
+            return await future
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await asyncio.wait({future})
+            raise
 
     def _settle(self, future: "asyncio.Future[T]", result: T, raised: BaseException | None) -> None:
         self._slots.release()

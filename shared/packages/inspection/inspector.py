@@ -13,11 +13,13 @@ from pathlib import Path
 
 import msgspec
 
-from control_plane.plugins.inspector import Task
-from control_plane.plugins.report import Line, Report, Stage
 from shared.errors import FieldError, RateLimited
 from shared.logging import get_logger
 from shared.packages.archive import PackageFiles
+from shared.packages.environments import Environments
+from shared.packages.inspection.child import Task
+from shared.packages.inspection.report import Line, Report, Stage
+from shared.packages.platform_packages import platform_packages
 from shared.security.confinement import Limits
 
 log = get_logger(__name__)
@@ -35,7 +37,9 @@ MAX_WAITING_OF_ONE = 4
 _CHUNK_BYTES = 64 * 1024
 _KILLED_SECONDS = 5.0
 _WATCH_SECONDS = 0.1
-_PROGRAM = "from control_plane.plugins.inspector import main; main()"
+# No site-packages: whatever a plugin may import is in the directories that its task names.
+_PROGRAM = "import sys; sys.path += sys.argv[2:]; from shared.packages.inspection.child import main; main()"
+_ROOT = Path(__file__).parents[3]
 _lines: msgspec.json.Decoder[Line] = msgspec.json.Decoder(Line)
 
 
@@ -47,12 +51,14 @@ class Inspector:
 
     def __init__(
         self,
+        environments: Environments,
         *,
         limits: Limits | None = None,
         wall_seconds: float = WALL_SECONDS,
         concurrent: int = CONCURRENT_INSPECTIONS,
         needs_walls: bool = False,
     ) -> None:
+        self._environments = environments
         self._needs_walls = needs_walls
         self._limits = limits or Limits()
         self._wall_seconds = wall_seconds
@@ -72,30 +78,46 @@ class Inspector:
             if not self._admitted[owner]:
                 del self._admitted[owner]
 
-    async def inspect(self, package: PackageFiles, digest: str) -> Report:
+    async def inspect(self, package: PackageFiles, digest: str, *, environment: Path | None = None) -> Report:
         """What the package says about itself, or the findings for which it is refused. Never raises for what it does.
 
-        Cancelling ends the process.
+        Without the environment of its dependencies the report of a plugin that has any is not complete. Cancelling ends
+        the process.
         """
         async with self._slots:
             home = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="cadence-inspect-"))
             try:
-                return await self._inspect(package, digest, home)
+                return await self._inspect(package, digest, home, environment)
             finally:
                 await asyncio.shield(asyncio.to_thread(shutil.rmtree, home, ignore_errors=True))
 
-    async def _inspect(self, package: PackageFiles, digest: str, home: Path) -> Report:
+    async def _inspect(self, package: PackageFiles, digest: str, home: Path, environment: Path | None) -> Report:
         code, workspace = home / "package", home / "work"
         await asyncio.to_thread(_unpack, package, code, workspace)
-        task = Task(code, package.folder, digest, workspace, self._limits, self._needs_walls)
+        base = await self._environments.base()
+        task = Task(
+            code,
+            package.folder,
+            digest,
+            workspace,
+            self._limits,
+            base=base,
+            provided=tuple(platform_packages()),
+            environment=environment,
+            needs_walls=self._needs_walls,
+        )
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-I",
+            "-S",
+            "-B",
             "-X",
             "utf8",
             "-c",
             _PROGRAM,
             msgspec.json.encode(task, enc_hook=str).decode(),
+            str(base),
+            str(_ROOT),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

@@ -1,10 +1,9 @@
-"""The throw-away process that runs a package once to learn what is in it. Started by `inspection.Inspector` only.
+"""The throw-away process that runs a package once to learn what is in it. Started by `inspector.Inspector` only.
 
 It trusts nothing that comes after `confine`: from there on the plugin may do to this process what it likes. Its report
 is taken as the plugin's own word about itself, and checked again by whoever reads it.
 """
 
-import importlib.metadata
 import os
 import sys
 import traceback
@@ -12,23 +11,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cadence_sdk
 import msgspec
-from cadence_sdk import BaseAgent, BasePlugin, BaseScopedAgent, BaseSpecializedAgent, PluginMetadata, UvTool
+from cadence_sdk import BaseAgent, BasePlugin, BaseScopedAgent, BaseSpecializedAgent, UvTool
 from cadence_sdk.decorators.settings_decorators import get_plugin_settings_schema
 from cadence_sdk.utils.validation import check_agent, validate_plugin_structure_shallow
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 
-from control_plane.plugins.report import Line, Report, Stage
 from shared.errors import FieldError
+from shared.packages.archive import ENTRY_POINT
 from shared.packages.contents import describe_tools, find_plugin_class
-from shared.packages.modules import PackageModules
+from shared.packages.inspection.report import Line, Report, Stage
+from shared.packages.inspection.stand_ins import StandIns, declared_dependencies
+from shared.packages.modules import ROOT_PREFIX, PackageModules
 from shared.security.confinement import Limits, confine, interpreter_paths
-from shared.snapshots import PluginManifest
+from shared.snapshots import PluginManifest, ToolDescription
 
 PLACEHOLDERS: dict[str, Any] = {"str": "", "int": 0, "float": 0.0, "bool": False, "list": [], "dict": {}}
 """Stand in for required settings that only an instance will have."""
 
+_OURS = ("shared",)
 _ESSENTIAL_WALLS = ("files", "system calls")
 _UNCONFINED = "plugins cannot be inspected on this server, whose kernel does not restrict: "
 _SETTING_FIELDS = ("key", "name", "type", "description", "required", "sensitive", "default")
@@ -37,7 +39,9 @@ _SETTING_FIELDS = ("key", "name", "type", "description", "required", "sensitive"
 class Task(msgspec.Struct, frozen=True):
     """What to inspect: the unpacked package (read-only to it), a directory it may write to, and its limits.
 
-    With `needs_walls` nothing of the package is run where the kernel cannot shut it in.
+    `base` and `environment` are what it may import (`shared.packages.environments`), `provided` the names of the
+    packages of the base. Without an environment stand-ins take the place of what is missing. With `needs_walls` nothing
+    of the package is run where the kernel cannot shut it in.
     """
 
     package: Path
@@ -45,6 +49,9 @@ class Task(msgspec.Struct, frozen=True):
     digest: str
     workspace: Path
     limits: Limits
+    base: Path
+    provided: tuple[str, ...] = ()
+    environment: Path | None = None
     needs_walls: bool = False
 
 
@@ -54,8 +61,10 @@ def main() -> None:
     channel = os.dup(1)
     os.dup2(2, 1)
     sys.stdin.close()
-    sdk_path = Path(cadence_sdk.__file__).parent
-    missing = confine(task.limits, readable=[*interpreter_paths(), sdk_path, task.package], writable=task.workspace)
+    _close_imports(task)
+    own = [path.resolve() for path in task.base.iterdir()]
+    places = [task.base, *own, task.package, *([task.environment] if task.environment else [])]
+    missing = confine(task.limits, readable=[*interpreter_paths(), *places], writable=task.workspace)
 
     def tell(line: Line) -> None:
         remaining = msgspec.json.encode(line) + b"\n"
@@ -73,6 +82,15 @@ def main() -> None:
         os._exit(0)
 
 
+def _close_imports(task: Task) -> None:
+    """Leave what a plugin finds where it runs: the standard library, its environment, the base. Nothing of ours."""
+    root = str(Path(__file__).parents[3])
+    sys.path[:] = [path for path in sys.path if path not in (root, str(task.base))]
+    sys.path += [*([str(task.environment)] if task.environment else []), str(task.base)]
+    for name in [name for name in sys.modules if name.partition(".")[0] in _OURS]:
+        del sys.modules[name]
+
+
 class Inspection:
     """One run over one package. Every finding is gathered; a step is left out only when it has nothing to work on."""
 
@@ -80,12 +98,15 @@ class Inspection:
         self._task = task
         self._tell = tell
         self._modules = PackageModules(task.package, task.digest, folder=task.folder)
+        self._stand_ins = StandIns(ROOT_PREFIX)
         self._findings: list[FieldError] = []
 
     def run(self) -> Report:
+        if self._task.environment is None:
+            sys.meta_path.append(self._stand_ins)
         module = self._attempt("importing plugin.py", self._modules.load)
         if module is None:
-            return self._report()
+            return self._report_of_import()
         plugin = find_plugin_class(module, self._modules)
         if plugin is None:
             self._find("no_plugin", "plugin.py has no concrete subclass of cadence_sdk.BasePlugin")
@@ -98,18 +119,7 @@ class Inspection:
             self._find("structure", problem)
         if self._findings:
             return self._report()
-        return self._inspect(plugin, plugin.get_metadata(), get_plugin_settings_schema(plugin))
-
-    def _inspect(self, plugin: type[BasePlugin], metadata: PluginMetadata, schema: list[dict[str, Any]]) -> Report:
-        self._check_dependencies(plugin, metadata.dependencies)
-        tools: list[UvTool] = []
-        agent = self._attempt("creating its agent", plugin.create_agent)
-        if isinstance(agent, BaseAgent):
-            tools = self._tools(agent, schema)
-        elif agent is not None or not self._findings:
-            self._find("structure", f"create_agent() must return a BaseAgent, it returned {type(agent).__name__}")
-        if self._findings:
-            return self._report()
+        metadata, schema = plugin.get_metadata(), get_plugin_settings_schema(plugin)
         manifest = PluginManifest(
             pid=str(metadata.pid),
             version=str(metadata.version),
@@ -119,14 +129,55 @@ class Inspection:
             requires=tuple(map(str, metadata.dependencies)),
             sdk_version=str(metadata.sdk_version),
             stateless=bool(metadata.stateless),
-            is_specialized=isinstance(agent, BaseSpecializedAgent),
-            is_scoped=isinstance(agent, BaseScopedAgent),
-            tools=describe_tools(tools),
             settings_schema=tuple(_shown_setting(s) for s in schema),
-            system_prompt=self._prompt(agent),
         )
         defaults = {s["key"]: s["default"] for s in schema if s.get("default") is not None}
+        if self._stand_ins.used or (self._task.environment is None and self._needs_more(manifest.requires)):
+            return Report(manifest, defaults, is_complete=False, requires=manifest.requires)
+        return self._inspected(plugin, manifest, schema, defaults)
+
+    def _inspected(
+        self,
+        plugin: type[BasePlugin],
+        manifest: PluginManifest,
+        schema: list[dict[str, Any]],
+        defaults: dict[str, Any],
+    ) -> Report:
+        for reason in self._attempt("checking its dependencies", plugin.validate_dependencies) or []:
+            self._find("dependency", f"validate_dependencies() says: {reason}")
+        tools: list[UvTool] = []
+        agent = self._attempt("creating its agent", plugin.create_agent)
+        if isinstance(agent, BaseAgent):
+            tools = self._tools(agent, schema)
+        elif agent is not None or not self._findings:
+            self._find("structure", f"create_agent() must return a BaseAgent, it returned {type(agent).__name__}")
+        described = self._attempt("describing its tools", lambda: _encodable(describe_tools(tools)))
+        if self._findings:
+            return self._report()
+        manifest = msgspec.structs.replace(
+            manifest,
+            is_specialized=isinstance(agent, BaseSpecializedAgent),
+            is_scoped=isinstance(agent, BaseScopedAgent),
+            tools=described,
+            system_prompt=self._prompt(agent),
+        )
         return Report(manifest, defaults)
+
+    def _needs_more(self, requires: tuple[str, ...]) -> bool:
+        """Whether something is declared that the platform does not provide; a form that is wrong is judged later."""
+        try:
+            return any(canonicalize_name(Requirement(text).name) not in self._task.provided for text in requires)
+        except InvalidRequirement:
+            return True
+
+    def _report_of_import(self) -> Report:
+        """A failed import. When the plugin had to do with stand-ins, that may be why, so it gets a second try."""
+        if self._stand_ins.used:
+            source = (self._task.package / ENTRY_POINT).read_bytes()
+            requires = self._attempt("reading its dependencies", lambda: declared_dependencies(source))
+            if requires:
+                return Report(findings=tuple(self._findings), is_complete=False, requires=requires)
+        return self._report()
 
     def _tools(self, agent: BaseAgent, schema: list[dict[str, Any]]) -> list[UvTool]:
         """The agent's tools after `initialize` with the defaults.
@@ -157,26 +208,6 @@ class Inspection:
             # `check_agent` has reported it, unless the agent could not be initialized: then there is none to show yet.
             return ""
 
-    def _check_dependencies(self, plugin: type[BasePlugin], dependencies: list[str]) -> None:
-        for text in dependencies:
-            try:
-                requirement = Requirement(text)
-            except InvalidRequirement:
-                continue  # its form is judged, with the other rules, by the parent
-            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
-                self._check_available(requirement)
-        for reason in self._attempt("checking its dependencies", plugin.validate_dependencies) or []:
-            self._find("dependency", f"validate_dependencies() says: {reason}")
-
-    def _check_available(self, requirement: Requirement) -> None:
-        try:
-            version = importlib.metadata.version(requirement.name)
-        except importlib.metadata.PackageNotFoundError:
-            self._find("dependency", f"the dependency {requirement} is not available on this platform version")
-            return
-        if not requirement.specifier.contains(version, prereleases=True):
-            self._find("dependency", f"the dependency {requirement} is not available: this platform has {version}")
-
     def _attempt(self, doing: str, step: Callable[[], Any]) -> Any:
         """The step's result; None and a finding when the author's code raised anything at all, an exit included."""
         self._tell(Stage(doing))
@@ -197,7 +228,9 @@ class Inspection:
                 return f"{doing} ends the process (sys.exit){where}"
             case ModuleNotFoundError() if error.name and not self._modules.owns(error.name):
                 top = error.name.partition(".")[0]
-                return f"{doing} needs the module {top!r}, which is not available on this platform version{where}"
+                if top in sys.modules:
+                    return f"{doing} needs the module {error.name!r}, which is not in the installed package{where}"
+                return f"{doing} needs the module {top!r}, which none of its declared dependencies brings{where}"
             case MemoryError():
                 return f"{doing} needs more than {self._task.limits.memory_bytes // 1024**2} MiB of memory{where}"
             case PermissionError():
@@ -219,6 +252,12 @@ class Inspection:
 
     def _report(self) -> Report:
         return Report(findings=tuple(self._findings))
+
+
+def _encodable(described: tuple[ToolDescription, ...]) -> tuple[ToolDescription, ...]:
+    """The same; raises for schemas that are no JSON, such as one that holds itself."""
+    msgspec.json.encode(described)
+    return described
 
 
 def _shown_setting(setting: dict[str, Any]) -> dict[str, Any]:
