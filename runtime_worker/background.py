@@ -5,6 +5,8 @@ from collections.abc import Callable, Coroutine
 
 from shared.logging import get_logger
 
+CANCEL_AGAIN_SECONDS = 2.0
+
 log = get_logger(__name__)
 
 
@@ -22,8 +24,13 @@ class BackgroundTasks:
 
     async def stop(self) -> None:
         tasks, self._tasks = self._tasks, set()
-        for task in tasks:
-            task.cancel()
+        running = set(tasks)
+        while running:
+            # More than once: on Python 3.11 `asyncio.wait_for`, which libraries use, may swallow a cancellation that
+            # arrives together with its result, and the task would go on for ever.
+            for task in running:
+                task.cancel()
+            _, running = await asyncio.wait(running, timeout=CANCEL_AGAIN_SECONDS)
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
