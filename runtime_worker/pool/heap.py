@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 YOUNG_OBJECTS = 10_000
 """So many new objects before a young collection, instead of Python's 700: a run makes thousands, nearly all of them
-gone when it ends, and looking at them again and again costs 3 % of the CPU of a stream. One collection takes 0.3 ms."""
+gone when it ends, and looking at them again and again costs 2 to 3 % of the CPU of a stream."""
 
 MAX_RETIRED = 500
 """So many replaced builds may stay uncollected under load that never pauses; then one stall is the lesser evil."""

@@ -17,6 +17,7 @@ import uvloop
 _STATUS = re.compile(rb"HTTP/1\.1 (\d{3})")
 _ERROR = re.compile(rb"event: error\ndata: ([^\n]*)")
 _CODE = re.compile(rb'"code":"([A-Z0-9-]+)"')
+_OPENING = b"event: metadata"
 _LONGEST_MARK_BYTES = 64
 
 
@@ -33,12 +34,14 @@ class Load(msgspec.Struct, frozen=True):
 
 
 class LoadResult(msgspec.Struct, frozen=True):
-    """`first_ms` and `total_ms` are per request, `longest_silence_ms` the longest pause between two of its tokens."""
+    """Per request: `opening_ms` to the `metadata` event (of servers that send one), `first_ms` to the first token,
+    `total_ms`, and `longest_silence_ms`, the longest pause between two of its tokens."""
 
     answered: int
     tokens: int
     errors: dict[str, int]
     seconds: float
+    opening_ms: list[float]
     first_ms: list[float]
     total_ms: list[float]
     longest_silence_ms: list[float]
@@ -59,6 +62,7 @@ class _Run:
         self.open = 0
         self.answered = self.tokens = 0
         self.errors: dict[str, int] = {}
+        self.opening_ms: list[float] = []
         self.first_ms: list[float] = []
         self.total_ms: list[float] = []
         self.longest_silence_ms: list[float] = []
@@ -76,7 +80,7 @@ class _Client(asyncio.Protocol):
         self._busy = False
         self._tail = b""
         self._tokens = self._status = 0
-        self._started = self._first = self._last = self._silence = 0.0
+        self._started = self._opened = self._first = self._last = self._silence = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport: asyncio.Transport = transport  # type: ignore[assignment]  # TCP
@@ -101,6 +105,8 @@ class _Client(asyncio.Protocol):
                 self._first = now
             self._tokens += hits
             self._last = now
+        if not self._opened and _OPENING in window:
+            self._opened = now
         # A mark may be cut in two by a read; what was counted whole must not be counted again.
         cut = window.rfind(self._mark)
         rest = window[cut + len(self._mark) :] if cut >= 0 else window
@@ -119,7 +125,7 @@ class _Client(asyncio.Protocol):
         self._busy = True
         self._tail = b""
         self._tokens = self._status = 0
-        self._silence = 0.0
+        self._opened = self._silence = 0.0
         self._started = self._first = self._last = perf_counter()
         self._transport.write(self._run.request)
 
@@ -138,6 +144,8 @@ class _Client(asyncio.Protocol):
         else:
             run.answered += 1
             run.tokens += self._tokens
+            if self._opened:
+                run.opening_ms.append((self._opened - self._started) * 1000)
             run.first_ms.append((self._first - self._started) * 1000)
             run.total_ms.append((now - self._started) * 1000)
             run.longest_silence_ms.append(self._silence * 1000)
@@ -161,6 +169,7 @@ async def run(load: Load) -> LoadResult:
         tokens=state.tokens,
         errors=state.errors,
         seconds=perf_counter() - started,
+        opening_ms=state.opening_ms,
         first_ms=state.first_ms,
         total_ms=state.total_ms,
         longest_silence_ms=state.longest_silence_ms,

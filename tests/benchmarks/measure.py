@@ -36,6 +36,7 @@ class Sample(msgspec.Struct, frozen=True):
     tokens_per_second: float
     first_p50_ms: float
     first_p99_ms: float
+    few_opening_p50_ms: float
     few_first_p50_ms: float
     few_first_p99_ms: float
     longest_silence_ms: float
@@ -107,6 +108,7 @@ def sample(target: Target, plan: Plan) -> Sample:
         tokens_per_second=result.tokens / result.seconds,
         first_p50_ms=percentile(result.first_ms, 50),
         first_p99_ms=percentile(result.first_ms, 99),
+        few_opening_p50_ms=percentile(quick.opening_ms, 50),
         few_first_p50_ms=percentile(quick.first_ms, 50),
         few_first_p99_ms=percentile(quick.first_ms, 99),
         longest_silence_ms=max(result.longest_silence_ms, default=0.0),
