@@ -141,17 +141,14 @@ class MongoConversationStore:
     async def begin_turn(self, org_id: UUID, turn: TurnStart) -> None:
         conversation = turn.conversation
         message = InsertOne(message_row(turn.message, starts=turn.run))
-        async with self._organization(org_id):
+        async with self._organization(org_id), asyncio.TaskGroup() as group:
+            group.create_task(self._write(MessageDocument, message))
             if turn.is_new:
-                # One after the other: see `_write_early`.
-                await self._write_early(ConversationDocument, InsertOne(conversation_row(conversation)))
-                await self._write(MessageDocument, message)
-                return
-            change = {"$max": {"updated_at": conversation.updated_at}}
-            async with asyncio.TaskGroup() as group:
+                group.create_task(self._write(ConversationDocument, InsertOne(conversation_row(conversation))))
+            else:
+                change = {"$max": {"updated_at": conversation.updated_at}}
                 touch = UpdateOne({"_id": conversation.conversation_id}, change)
                 group.create_task(self._write_early(ConversationDocument, touch))
-                group.create_task(self._write(MessageDocument, message))
 
     async def end_turn(self, org_id: UUID, turn: TurnEnd) -> None:
         run = run_row(turn.run)

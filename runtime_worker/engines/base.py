@@ -13,7 +13,7 @@ from shared.snapshots import OrchestratorSnapshot
 
 
 class EventSink(Protocol):
-    """Where a run tells what happens. Every method returns at once; order is kept; nothing here can fail a run."""
+    """Where a run tells what happens. Telling returns at once; order is kept; nothing here can fail a run."""
 
     def agent_start(self, agent: str, node: str) -> None: ...
 
@@ -32,6 +32,11 @@ class EventSink(Protocol):
         ...
 
     def suggestion(self, content: str) -> None: ...
+
+    async def recorded(self) -> None:
+        """Returns once the turn is on record. An engine may think before that, for its model's first answer takes
+        longer than storing a message does; whatever touches the world (a tool, a plugin's own code) waits for it."""
+        ...
 
 
 class RunRequest(msgspec.Struct, frozen=True, kw_only=True):

@@ -58,6 +58,7 @@ class ToolRound(msgspec.Struct, frozen=True, kw_only=True):
 async def call_tool(call: ModelToolCall, tool: OfferedTool, telling: Telling, *, timeout_seconds: float) -> ToolOutcome:
     """Run one call with its own deadline and tell its start and end."""
     arguments = parse_arguments(call.arguments)
+    await telling.sink.recorded()
     with telling.tool(tool.reported, call.id, arguments or {}) as ended:
         started = time.monotonic()
         if arguments is None:

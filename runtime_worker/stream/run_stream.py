@@ -31,6 +31,7 @@ class RunStream:
         self._open_tools: dict[str, str] = {}
         self._tell_soon: Callable[[], object] | None = None
         self._is_told = False
+        self._is_recorded = asyncio.Event()
 
     @property
     def last_seq(self) -> int:
@@ -80,7 +81,14 @@ class RunStream:
         if not self._has_ended:
             self._emit("suggestion", {"content": content})
 
+    async def recorded(self) -> None:
+        await self._is_recorded.wait()
+
     # --- what the turn tells ---
+
+    def record(self) -> None:
+        """The turn is stored: tools may be called."""
+        self._is_recorded.set()
 
     def metadata(self, data: Mapping[str, Any]) -> None:
         self._emit("metadata", data)

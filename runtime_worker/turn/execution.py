@@ -1,6 +1,7 @@
 """Driving one run to its end: the engine's work, the deadline, cancelling, saving, and the last event."""
 
 import asyncio
+from collections.abc import Coroutine
 from typing import Any
 
 from runtime_worker.conversations.base import Message, TokenUsage, TurnEnd
@@ -23,19 +24,27 @@ log = get_logger(__name__)
 
 
 class Execution:
-    """Runs turns. `drive` is the whole life of a run's task; it raises nothing."""
+    """Runs turns. What `launch` returns is the whole life of a run's task; it raises nothing."""
 
     def __init__(self, backlog: SaveBacklog, locks: RunLocks, clock: Clock) -> None:
         self._backlog = backlog
         self._locks = locks
         self._clock = clock
 
-    async def drive(self, run: Run, lease: Lease, request: RunRequest) -> None:
-        started = self._clock.monotonic()
+    def launch(self, run: Run, lease: Lease, request: RunRequest) -> Coroutine[None, None, None]:
+        """Let the engine begin, before its turn is stored, and return what sees the run to its end."""
+        # A task of its own from the first moment, ahead of the writes that the caller is about to wait for: the model
+        # is asked first, and the store works while it thinks.
         work = asyncio.create_task(lease.orchestrator.run(request, run.stream), name=f"engine-{run.run_id}")
         # The engine may go on for a moment after it was told to stop; the orchestrator is its own until it is done.
         work.add_done_callback(lambda _: lease.release())
-        result = await self._outcome(run, work, request.deadline)
+        return self._drive(run, work, request.deadline, self._clock.monotonic())
+
+    async def _drive(self, run: Run, work: "asyncio.Task[RunResult]", deadline: float, started: float) -> None:
+        result = await self._outcome(run, work, deadline)
+        if not await run.is_recorded():
+            await self._locks.release(run.org_id, run.conversation_id, run.run_id)
+            return
         await self._finish(run, result, duration_ms=round((self._clock.monotonic() - started) * 1000))
 
     async def _outcome(self, run: Run, work: "asyncio.Task[RunResult]", deadline: float) -> RunResult | None:

@@ -46,12 +46,30 @@ class Run:
         self.current_agent: str | None = None
         self.ended_at: datetime | None = None
         self.stop_requested: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._is_recorded = False
+        self._record_is_settled = asyncio.Event()
         self._done = asyncio.Event()
 
     def cancel(self) -> None:
         """Ask it to end as cancelled. Safe to repeat, and too late when it has ended."""
         if not self.stop_requested.done():
             self.stop_requested.set_result(None)
+
+    def recorded(self) -> None:
+        """Its start is stored: from here on it exists, and its end will be stored too."""
+        self._is_recorded = True
+        self._record_is_settled.set()
+        self.stream.record()
+
+    def refuse(self) -> None:
+        """Its start could not be stored: it stops, and there never was a run."""
+        self._record_is_settled.set()
+        self.cancel()
+
+    async def is_recorded(self) -> bool:
+        """Whether its start was stored, once that is known."""
+        await self._record_is_settled.wait()
+        return self._is_recorded
 
     async def wait(self) -> None:
         """Until it has ended and everything about it is told."""
@@ -91,7 +109,8 @@ class RunTable:
         self._none_starting.set()
 
     def __len__(self) -> int:
-        return len(self._runs)
+        """How many runs are going on, those included whose start is being stored."""
+        return len(self._tasks)
 
     @property
     def is_draining(self) -> bool:
@@ -114,8 +133,7 @@ class RunTable:
                 self._none_starting.set()
 
     def start(self, run: Run, work: Coroutine[None, None, None]) -> None:
-        """Take the run and the coroutine that drives it to its end."""
-        self._runs[run.run_id] = run
+        """Take the coroutine that drives a run to its end. The run is listed when it is stored (`record`)."""
         task = asyncio.create_task(work, name=f"run-{run.run_id}")
         self._tasks.add(task)
 
@@ -125,6 +143,11 @@ class RunTable:
             run.finished()
 
         task.add_done_callback(ended)
+
+    def record(self, run: Run) -> None:
+        """The start of a run in the table's care is stored: whoever asks may learn of it."""
+        self._runs[run.run_id] = run
+        run.recorded()
 
     def find(self, run_id: UUID) -> Run | None:
         return self._runs.get(run_id)

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from datetime import datetime
 from uuid import UUID
 
 import msgspec
@@ -68,7 +67,10 @@ class TurnService:
             await self._pool.require(request.instance_id, request.org_id)
             conversation = await self._conversation(request, grant.user_id)
             run_id = new_id()
-            conversation_id = conversation.conversation_id if conversation else new_id()
+            if conversation is None:
+                # Nobody else can know the id, so the lock is there to be had: it is taken while the turn is stored.
+                return await self._start(grant.user_id, request, run_id, new_id(), None)
+            conversation_id = conversation.conversation_id
             await self._locks.acquire(request.org_id, conversation_id, run_id)
             try:
                 return await self._start(grant.user_id, request, run_id, conversation_id, conversation)
@@ -96,20 +98,31 @@ class TurnService:
         conversation_id: UUID,
         conversation: Conversation | None,
     ) -> Run:
+        if len(self._backlog):
+            # MongoDB was away a moment ago: no model is asked for a turn that cannot be stored.
+            await self._store.check()
         lease = await self._pool.lease(request.instance_id, request.org_id)
+        now = self._clock.now()
+        run = Run(
+            run_id=run_id,
+            org_id=request.org_id,
+            user_id=user_id,
+            conversation_id=conversation_id,
+            instance_id=request.instance_id,
+            config_hash=lease.snapshot.config_hash,
+            started_at=now,
+            stream=RunStream(run_id, is_followed=request.is_followed),
+        )
+        message = Message(
+            message_id=new_id(),
+            conversation_id=conversation_id,
+            run_id=run_id,
+            role="user",
+            content=request.message,
+            created_at=now,
+        )
         try:
-            now = self._clock.now()
-            run = Run(
-                run_id=run_id,
-                org_id=request.org_id,
-                user_id=user_id,
-                conversation_id=conversation_id,
-                instance_id=request.instance_id,
-                config_hash=lease.snapshot.config_hash,
-                started_at=now,
-                stream=RunStream(run_id, is_followed=request.is_followed),
-            )
-            run_request = await self._persist(run, request, lease, conversation, now)
+            run_request = await self._run_request(run, request, message, lease, conversation)
         except BaseException:
             lease.release()
             raise
@@ -121,34 +134,36 @@ class TurnService:
                 "config_hash": run.config_hash,
             }
         )
-        self._table.start(run, self._execution.drive(run, lease, run_request))
+        self._table.start(run, self._execution.launch(run, lease, run_request))
+        try:
+            await self._record(run, message, conversation)
+        except BaseException:
+            run.refuse()
+            raise
+        self._table.record(run)
         return run
 
-    async def _persist(
-        self, run: Run, request: TurnRequest, lease: Lease, conversation: Conversation | None, now: datetime
-    ) -> RunRequest:
-        """Store the user's message and read back what the model gets to see with it."""
-        limits = typed_config(lease.snapshot).mode_config
-        message = Message(
-            message_id=new_id(),
-            conversation_id=run.conversation_id,
-            run_id=run.run_id,
-            role="user",
-            content=request.message,
-            created_at=now,
-        )
-        thread = msgspec.structs.replace(conversation, updated_at=now) if conversation else _new(run, request, now)
+    async def _record(self, run: Run, message: Message, conversation: Conversation | None) -> None:
+        """Store what has to be there before anything of the run can be seen: its message, and itself."""
+        updated_at = message.created_at
+        thread = msgspec.structs.replace(conversation, updated_at=updated_at) if conversation else _new(run, message)
         start = TurnStart(conversation=thread, is_new=conversation is None, message=message, run=run.record(last_seq=0))
-        storing = self._store.begin_turn(request.org_id, start)
-        if conversation is None:
+        storing = self._store.begin_turn(run.org_id, start)
+        if conversation is not None:
             await storing
-            earlier: Sequence[Message] = ()
         else:
-            # What is older than this message does not wait for it.
-            reading = self._store.newest_messages(
-                request.org_id, run.conversation_id, limit=limits.message_context_window, before=message.message_id
+            await asyncio.gather(self._locks.acquire(run.org_id, run.conversation_id, run.run_id), storing)
+
+    async def _run_request(
+        self, run: Run, request: TurnRequest, message: Message, lease: Lease, conversation: Conversation | None
+    ) -> RunRequest:
+        """What the engine gets: the message, and what the model gets to see with it."""
+        limits = typed_config(lease.snapshot).mode_config
+        earlier: Sequence[Message] = ()
+        if conversation is not None:
+            earlier = await self._store.newest_messages(
+                run.org_id, run.conversation_id, limit=limits.message_context_window, before=message.message_id
             )
-            _, earlier = await asyncio.gather(storing, reading)
         return RunRequest(
             run_id=run.run_id,
             conversation_id=run.conversation_id,
@@ -161,14 +176,14 @@ class TurnService:
         )
 
 
-def _new(run: Run, request: TurnRequest, now: datetime) -> Conversation:
+def _new(run: Run, message: Message) -> Conversation:
     return Conversation(
         conversation_id=run.conversation_id,
         instance_id=run.instance_id,
         user_id=run.user_id,
-        title=title_of(request.message),
-        created_at=now,
-        updated_at=now,
+        title=title_of(message.content),
+        created_at=message.created_at,
+        updated_at=message.created_at,
     )
 
 

@@ -30,6 +30,9 @@ class RecordingSink:
     def suggestion(self, content: str) -> None:
         self.events.append(("suggestion", content))
 
+    async def recorded(self) -> None:
+        """At once: what these tests run has no turn around it."""
+
     def of(self, kind: str) -> list[tuple[Any, ...]]:
         return [event[1:] for event in self.events if event[0] == kind]
 

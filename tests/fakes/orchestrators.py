@@ -58,7 +58,7 @@ class _Told:
         self.fragments: list[str] = []
         self.agent_start, self.agent_end = sink.agent_start, sink.agent_end
         self.tool_start, self.tool_end = sink.tool_start, sink.tool_end
-        self.suggestion, self._message = sink.suggestion, sink.message
+        self.suggestion, self._message, self.recorded = sink.suggestion, sink.message, sink.recorded
 
     def message(self, content: str, node: str) -> None:
         self.fragments.append(content)

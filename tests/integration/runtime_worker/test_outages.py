@@ -101,6 +101,33 @@ async def test_without_mongodb_no_run_starts_and_afterwards_they_do(
     await eventually(lambda: answers(member, instance, conversation_id=first["conversation_id"]))
 
 
+async def test_a_turn_that_cannot_be_stored_touches_nothing_and_leaves_no_run(
+    wired: Wired, instance: OrchestratorSnapshot, builder: ScriptedBuilder
+) -> None:
+    member = await wired.worker.sign_in(instance.org_id)
+    assert (await member.chat(instance.instance_id, "hi"))[0] == 200
+    did: list[str] = []
+
+    async def acts(request: RunRequest, sink: EventSink) -> None:
+        did.append("thought")
+        await sink.recorded()
+        did.append("acted")
+
+    builder.script = acts
+    wired.mongo.freeze()
+    status, problem = await member.chat(instance.instance_id, "send the letter")
+    assert (status, problem["code"], did) == (503, "DB-0001", ["thought"])
+
+    async def nothing_runs() -> bool:
+        _, body = await wired.worker.ready()
+        return bool(body["active_runs"] == 0)
+
+    await eventually(nothing_runs)
+    wired.mongo.thaw()
+    await eventually(lambda: answers(member, instance))
+    assert did.count("acted") == 1
+
+
 async def test_while_mongodb_hangs_no_organization_waits_for_the_others(
     wired: Wired, control_plane: FakeControlPlane
 ) -> None:

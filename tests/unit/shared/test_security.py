@@ -47,6 +47,18 @@ def test_expired_foreign_and_broken_tokens_are_refused() -> None:
             signer.verify(token)
 
 
+def test_a_token_that_was_good_before_is_refused_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    signer, issued_at = TokenSigner(KEY), now()
+    token = signer.issue(new_id(), "s", issued_at=issued_at, expires_at=issued_at + timedelta(minutes=1))
+    assert signer.verify(token) == signer.verify(token)
+
+    monkeypatch.setattr("time.time", lambda: (issued_at + timedelta(minutes=1)).timestamp())
+
+    for _ in range(2):
+        with pytest.raises(NotAuthenticated):
+            signer.verify(token)
+
+
 def grant(role: Role | None, **changes: object) -> Grant:
     fields: dict[str, object] = {
         "user_id": new_id(),
