@@ -14,17 +14,44 @@ from uuid import UUID
 
 from beanie import Document
 from pydantic import Field
-from pymongo import DESCENDING, IndexModel
+from pymongo import DESCENDING, IndexModel, WriteConcern
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 
 Database = AsyncDatabase[dict[str, Any]]
+Collection = AsyncCollection[dict[str, Any]]
 
-_database: ContextVar[Database] = ContextVar("organization_database")
+PRIMARY_ONLY = WriteConcern(w=1)
+
+
+class OrganizationDatabase:
+    """One organization's database. Its collections are made once: PyMongo makes a new object every time it is asked,
+    which costs as much as encoding what is written."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self._collections: dict[str, Collection] = {}
+        self._early: dict[str, Collection] = {}
+
+    def collection(self, name: str) -> Collection:
+        found = self._collections.get(name)
+        if found is None:
+            found = self._collections[name] = self.database[name]
+        return found
+
+    def early_collection(self, name: str) -> Collection:
+        """The same, answering as soon as the primary has a write."""
+        found = self._early.get(name)
+        if found is None:
+            found = self._early[name] = self.collection(name).with_options(write_concern=PRIMARY_ONLY)
+        return found
+
+
+_database: ContextVar[OrganizationDatabase] = ContextVar("organization_database")
 
 
 @contextmanager
-def in_database(database: Database) -> Iterator[None]:
+def in_database(database: OrganizationDatabase) -> Iterator[None]:
     """Let the documents below read and write this database, in this task, until the block ends."""
     token = _database.set(database)
     try:
@@ -41,9 +68,14 @@ class OrganizationDocument(Document):
     indexes: ClassVar[list[IndexModel]] = []
 
     @classmethod
-    def get_pymongo_collection(cls) -> AsyncCollection[dict[str, Any]]:
+    def get_pymongo_collection(cls) -> Collection:
         """Raises LookupError outside of `in_database`."""
-        return _database.get()[cls.collection]
+        return _database.get().collection(cls.collection)
+
+    @classmethod
+    def early_collection(cls) -> Collection:
+        """Raises LookupError outside of `in_database`."""
+        return _database.get().early_collection(cls.collection)
 
 
 class ConversationDocument(OrganizationDocument):

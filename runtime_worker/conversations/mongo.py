@@ -8,15 +8,15 @@ from typing import Any
 from uuid import UUID
 
 from beanie import init_beanie
-from pymongo import AsyncMongoClient, InsertOne, UpdateOne, WriteConcern
+from pymongo import AsyncMongoClient, InsertOne, UpdateOne
 from pymongo.errors import ConnectionFailure, DuplicateKeyError, PyMongoError
 
 from runtime_worker.conversations.base import Conversation, Message, RunRecord, TurnEnd, TurnStart
 from runtime_worker.conversations.documents import (
     DOCUMENTS,
     ConversationDocument,
-    Database,
     MessageDocument,
+    OrganizationDatabase,
     OrganizationDocument,
     RunDocument,
     in_database,
@@ -34,8 +34,6 @@ from shared.errors import StoreUnavailable
 
 CONNECT_MS = 2_000
 OPERATION_MS = 2_500
-
-_PRIMARY_ONLY = WriteConcern(w=1)
 
 _NOT_PRIMARY = frozenset({91, 189, 10107, 11600, 11602, 13435, 13436})
 """Server codes for "not a primary" and "shutting down": the store is away, the request is not at fault."""
@@ -59,13 +57,13 @@ def database_name(org_id: UUID) -> str:
 
 
 class MongoConversationStore:
-    """Owns nothing but the knowledge of which databases have their indexes; the client is the caller's."""
+    """Owns nothing but the organizations' databases whose indexes are there; the client is the caller's."""
 
     def __init__(self, client: AsyncMongoClient[dict[str, Any]]) -> None:
         self._client = client
         self._writes = GroupWrites()
         self._is_initialised = False
-        self._ready: set[UUID] = set()
+        self._databases: dict[UUID, OrganizationDatabase] = {}
         self._preparing: dict[UUID | None, asyncio.Task[None]] = {}
 
     async def find_conversation(self, org_id: UUID, conversation_id: UUID) -> Conversation | None:
@@ -182,33 +180,32 @@ class MongoConversationStore:
         Another write has to follow: what a majority has acknowledged includes all that is before it in the primary's
         log, so the wait for the last write of a turn is enough for the turn.
         """
-        collection = document.get_pymongo_collection().with_options(write_concern=_PRIMARY_ONLY)
-        await self._writes.write(collection, write)
+        await self._writes.write(document.early_collection(), write)
 
     @asynccontextmanager
     async def _organization(self, org_id: UUID) -> AsyncIterator[None]:
         """Work in the organization's database, its indexes made sure of; driver errors become StoreUnavailable."""
-        database = self._client[database_name(org_id)]
         async with _translated():
-            if org_id not in self._ready:
-                await self._prepare(org_id, database)
+            database = self._databases.get(org_id) or await self._prepare(org_id)
             with in_database(database):
                 yield
 
-    async def _prepare(self, org_id: UUID, database: Database) -> None:
+    async def _prepare(self, org_id: UUID) -> OrganizationDatabase:
+        database = OrganizationDatabase(self._client[database_name(org_id)])
         if not self._is_initialised:
             await self._together(None, lambda: self._initialise(database))
         await self._together(org_id, lambda: self._create_indexes(org_id, database))
+        return self._databases[org_id]
 
-    async def _initialise(self, database: Database) -> None:
+    async def _initialise(self, database: OrganizationDatabase) -> None:
         with in_database(database):
-            await init_beanie(database=database, document_models=list(DOCUMENTS), skip_indexes=True)
+            await init_beanie(database=database.database, document_models=list(DOCUMENTS), skip_indexes=True)
         self._is_initialised = True
 
-    async def _create_indexes(self, org_id: UUID, database: Database) -> None:
+    async def _create_indexes(self, org_id: UUID, database: OrganizationDatabase) -> None:
         for document in DOCUMENTS:
-            await database[document.collection].create_indexes(document.indexes)
-        self._ready.add(org_id)
+            await database.collection(document.collection).create_indexes(document.indexes)
+        self._databases[org_id] = database
 
     async def _together(self, what: UUID | None, prepare: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Whoever comes while it is under way takes its outcome: one that made an attempt of its own after each that
