@@ -57,6 +57,8 @@ from control_plane.organizations.handlers import admin_router as organizations_a
 from control_plane.organizations.handlers import router as organizations_router
 from control_plane.plugins.admin_handlers import router as plugins_admin_router
 from control_plane.plugins.handlers import router as plugins_router
+from control_plane.plugins.logo_handlers import admin_router as logos_admin_router
+from control_plane.plugins.logo_handlers import router as logos_router
 from control_plane.plugins.mcp_handlers import admin_router as mcp_admin_router
 from control_plane.plugins.mcp_handlers import router as mcp_router
 from control_plane.provider_models.handlers import router as provider_models_router
@@ -80,6 +82,8 @@ ROUTERS: list[Router] = [
     llm_configs_router,
     plugins_router,
     plugins_admin_router,
+    logos_router,
+    logos_admin_router,
     mcp_router,
     mcp_admin_router,
     frameworks_router,

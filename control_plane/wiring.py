@@ -75,6 +75,7 @@ log = get_logger(__name__)
 
 REDIS_CONNECTIONS = 64
 REDIS_SECONDS = 3.0
+PRUNE_SECONDS = 3600.0
 
 
 class Resources:
@@ -115,6 +116,7 @@ class Resources:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Close what was opened when the application stops."""
+        pruning = asyncio.create_task(prune_environments(self))
         directories = self.settings.directory_plugins
         registering = asyncio.create_task(directory_plugins(self, directories).run()) if directories else None
         try:
@@ -128,8 +130,18 @@ class Resources:
             await self.model_probe.close()
             await self._health_publisher.stop()
             await self.packages.close()
+            pruning.cancel()
+            await asyncio.gather(pruning, return_exceptions=True)
+            await asyncio.to_thread(self.environments.workplaces.close)
             await self.redis.aclose()
             await self.engine.dispose()
+
+
+async def prune_environments(resources: Resources) -> None:
+    """Until cancelled. An inspection uses its environment at once, so none is in use for long here."""
+    while True:
+        await resources.environments.prune(())
+        await asyncio.sleep(PRUNE_SECONDS)
 
 
 def create_redis(url: str) -> Redis:

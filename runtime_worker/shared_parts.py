@@ -28,6 +28,10 @@ class SharedParts:
         return self._bundles.count
 
     @property
+    def bundles(self) -> BundleRegistry:
+        return self._bundles
+
+    @property
     def hosts(self) -> PluginHosts:
         return self._bundles.hosts
 

@@ -99,6 +99,7 @@ class Worker:
         )
         self.topology.on_membership = self.pool.ownership_changed
         self.topology.report_all = self.pool.report_all
+        self._parts.bundles.on_installing = self.pool.explain_build
         self.reconciler = Reconciler(self.pool, self.control_plane.changes, self._heap)
         self.events = EventConsumer(
             listener_for(settings.broker_url, self.worker_id, self.reconciler.hint, self.reconciler.poke),
@@ -138,6 +139,7 @@ class Worker:
         start("heartbeat", self.topology.run())
         start("reconciler", self.reconciler.run())
         start("events", self.events.run())
+        start("plugin-upkeep", self._parts.bundles.upkeep())
         start("run-locks", self._locks.run())
         start("cancellations", self._cancellations.run())
         start("save-backlog", self._backlog.run())

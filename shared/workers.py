@@ -61,7 +61,7 @@ class WorkerRecord(msgspec.Struct, frozen=True):
 
 
 class InstanceState(msgspec.Struct, frozen=True):
-    """What a worker last did with one instance; `reason` says why a build failed, for an admin."""
+    """What a worker last did with one instance; `reason` says why a build failed, or what one is waiting for."""
 
     instance_id: UUID
     org_id: UUID

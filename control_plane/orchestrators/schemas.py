@@ -125,7 +125,9 @@ class OperationView(msgspec.Struct):
 
 
 class WorkerStateView(msgspec.Struct):
-    """`reason` says why a build failed; `is_current` that the worker is at the instance's present configuration."""
+    """`reason` says why a build failed, or what one that takes long is waiting for; `is_current` that the worker is at
+    the instance's present configuration.
+    """
 
     worker_id: str
     state: LoadState

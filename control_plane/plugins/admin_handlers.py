@@ -61,7 +61,7 @@ async def list_all(
     summary="Show one version of a system plugin",
 )
 async def get_one(plugin_id: FromPath[UUID], plugins: NamedDependency[PluginService]) -> Response[PluginView]:
-    return shown(await plugins.get(None, plugin_id))
+    return shown(await plugins.get(None, plugin_id), None)
 
 
 @get(
@@ -130,7 +130,7 @@ async def change(
     plugins: NamedDependency[PluginService],
     if_match: IfMatch = None,
 ) -> Response[PluginView]:
-    return shown(await plugins.change(None, plugin_id, data, if_match=if_match))
+    return shown(await plugins.change(None, plugin_id, data, if_match=if_match), None)
 
 
 @delete(

@@ -60,22 +60,22 @@ UPLOAD_ANSWERS = {
 }
 
 
-def shown(row: CatalogueRow, *, status_code: int = 200) -> Response[PluginView]:
-    return tagged(PluginView.of(row), row.revision, status_code=status_code)
+def shown(row: CatalogueRow, seen_by: UUID | None, *, status_code: int = 200) -> Response[PluginView]:
+    return tagged(PluginView.of(row, seen_by), row.revision, status_code=status_code)
 
 
 async def listed(
     plugins: PluginService, org_id: UUID | None, wanted: PluginFilter, limit: int, cursor: str | None
 ) -> Page[PluginView]:
     rows = await plugins.page(org_id, wanted, after=decode_id_cursor(cursor), limit=limit)
-    return page_of(rows, limit, key=lambda row: row.id, show=PluginView.of)
+    return page_of(rows, limit, key=lambda row: row.id, show=lambda row: PluginView.of(row, org_id))
 
 
 async def versions_of(plugins: PluginService, org_id: UUID | None, pid: str) -> Page[PluginView]:
     rows = await plugins.versions(org_id, pid)
     if not rows:
         raise PluginNotFound
-    return whole([PluginView.of(row) for row in rows])
+    return whole([PluginView.of(row, org_id) for row in rows])
 
 
 async def stored(
@@ -89,7 +89,7 @@ async def stored(
     if isinstance(prepared, PendingUpload):
         return Response(UploadView.of(prepared), status_code=202, headers={"Retry-After": "5"})
     row, is_new = await uploads.register(upload, prepared)
-    return shown(row, status_code=201 if is_new else 200)
+    return shown(row, owner, status_code=201 if is_new else 200)
 
 
 async def upload_status(
@@ -97,7 +97,7 @@ async def upload_status(
 ) -> UploadView:
     pending = await resources.uploads.get(owner, upload_id)
     row = await plugins.get(owner, pending.plugin_id) if pending.plugin_id else None
-    return UploadView.of(pending, row)
+    return UploadView.of(pending, row, owner)
 
 
 async def removed(
@@ -130,7 +130,7 @@ async def list_all(
 async def get_one(
     org_id: FromPath[UUID], plugin_id: FromPath[UUID], plugins: NamedDependency[PluginService]
 ) -> Response[PluginView]:
-    return shown(await plugins.get(org_id, plugin_id))
+    return shown(await plugins.get(org_id, plugin_id), org_id)
 
 
 @get(
@@ -209,7 +209,7 @@ async def change(
     if_match: IfMatch = None,
 ) -> Response[PluginView]:
     """The organization's own only; system plugins are not its to change."""
-    return shown(await plugins.change(org_id, plugin_id, data, if_match=if_match))
+    return shown(await plugins.change(org_id, plugin_id, data, if_match=if_match), org_id)
 
 
 @delete(

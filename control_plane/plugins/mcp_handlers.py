@@ -29,7 +29,7 @@ async def add(
     mcp_plugins: NamedDependency[MCPPlugins],
 ) -> Response[PluginView]:
     """The server is asked for its tools at once; one that does not answer is refused."""
-    return shown(await mcp_plugins.register(org_id, data, principal.user_id), status_code=201)
+    return shown(await mcp_plugins.register(org_id, data, principal.user_id), org_id, status_code=201)
 
 
 @post(
@@ -42,7 +42,7 @@ async def add_for_all(
     data: JSONBody[MCPServerBody], principal: NamedDependency[Principal], mcp_plugins: NamedDependency[MCPPlugins]
 ) -> Response[PluginView]:
     """With `stdio`, its command is started on the control plane's machine now, and by every worker that uses it."""
-    return shown(await mcp_plugins.register(None, data, principal.user_id), status_code=201)
+    return shown(await mcp_plugins.register(None, data, principal.user_id), None, status_code=201)
 
 
 router = Router("/api/orgs/{org_id:uuid}/plugins/mcp", route_handlers=[add], tags=["plugins"])

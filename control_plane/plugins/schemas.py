@@ -6,6 +6,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from control_plane.plugins.catalogue import CatalogueRow, entry_of
+from control_plane.plugins.logos import logo_url
 from control_plane.plugins.pending import PendingUpload, UploadState
 from control_plane.plugins.settings import MASK, masked
 from shared.problems import Problem
@@ -57,7 +58,8 @@ class PluginView(msgspec.Struct):
     mcp: MCPServer | None = None
 
     @classmethod
-    def of(cls, row: CatalogueRow) -> Self:
+    def of(cls, row: CatalogueRow, seen_by: UUID | None = None) -> Self:
+        """As an organization sees it; without one, as the system's administrators do."""
         entry = entry_of(row)
         manifest = entry.manifest
         return cls(
@@ -80,7 +82,7 @@ class PluginView(msgspec.Struct):
             tools=manifest.tools,
             default_settings=masked(row.default_settings),
             settings_schema=_shown_schema(row),
-            logo_url=row.logo_url,
+            logo_url=logo_url(seen_by, row.id) if row.logo_url else None,
             digest=row.digest,
             size_bytes=row.size_bytes,
             created_at=row.created_at,
@@ -111,8 +113,9 @@ class UploadView(msgspec.Struct):
     problem: Problem | None
 
     @classmethod
-    def of(cls, pending: PendingUpload, row: CatalogueRow | None = None) -> Self:
-        return cls(pending.upload_id, pending.state, PluginView.of(row) if row else None, pending.problem)
+    def of(cls, pending: PendingUpload, row: CatalogueRow | None = None, seen_by: UUID | None = None) -> Self:
+        plugin = PluginView.of(row, seen_by) if row else None
+        return cls(pending.upload_id, pending.state, plugin, pending.problem)
 
 
 def _shown_schema(row: CatalogueRow) -> tuple[dict[str, Any], ...]:

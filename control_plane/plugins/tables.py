@@ -10,6 +10,7 @@ from control_plane.database.base import Base, Identified, Revised, Timestamped
 class _CatalogueRow(Identified, Timestamped, Revised):
     """One version of one plugin. `manifest` is a `shared.snapshots.PluginManifest`, `digest` the SHA-256 of the zip.
 
+    `logo_url` is where its owner finds the logo of its package, if that has one (`logos.logo_url`).
     `lock` pins the packages it depends on (`shared.packages.locks`), "" when there are none.
     A row of the kind `mcp` has no package but, in `mcp`, a `shared.snapshots.MCPServer`, and the digest is of that.
     """

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from control_plane.database.revisions import next_revision
 from control_plane.organizations.service import OrganizationService
 from control_plane.plugins.catalogue import CatalogueRow, version_order
+from control_plane.plugins.logos import logo_url
 from control_plane.plugins.ownership import check_owner
 from control_plane.plugins.pending import Upload
 from control_plane.plugins.repository import PluginRepository
@@ -76,7 +77,7 @@ class UploadService:
             "default_settings": self._settings.sealed_defaults(
                 "system" if upload.owner is None else "org", plugin_id, package.defaults, manifest.settings_schema
             ),
-            "logo_url": None,
+            "logo_url": logo_url(upload.owner, plugin_id) if package.has_logo else None,
             "digest": package.digest,
             "size_bytes": len(upload.data),
             "lock": package.lock,

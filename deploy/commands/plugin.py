@@ -41,7 +41,7 @@ def new(
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             console.print(f"    [dim]{escape(str(path.relative_to(folder)))}[/]")
-    console.print(f"\nNext: cadence plugin run {escape(str(folder))} -m 'Please greet Ada'")
+    console.print(f"\nNext: uv run cadence plugin run {escape(str(folder))} -m 'Please greet Ada'")
 
 
 def run(

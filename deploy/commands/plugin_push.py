@@ -50,8 +50,8 @@ def push(
     Example: cadence plugin push weather --org Demo --use-in "Demo assistant"
     """
     package = package_of(path)
+    directory, is_here = DataDirectory(data_dir), url is None
     if url is None:
-        directory = DataDirectory(data_dir)
         url, login = running_stack(directory).url, None
         if token is None:
             secrets = load_or_create(directory)
@@ -71,8 +71,10 @@ def push(
     console = Console(soft_wrap=True, highlight=False)
     console.print(f"[green]✓[/] {escape(done['pid'])}@{escape(done['version'])} is in {escape(done['organization'])}")
     console.print(f"  id {done['id']}")
-    if done["used_in"]:
-        console.print(f"  {escape(done['used_in'])} uses it now; talk to it: cadence chat '{escape(done['used_in'])}'")
+    if used_in := done["used_in"]:
+        # The chat in the terminal finds a stack by its directory; one that is elsewhere it does not reach.
+        chat = f"; talk to it: uv run cadence chat '{used_in}'{directory.command_options()}" if is_here else ""
+        console.print(f"  {escape(used_in + ' uses it now' + chat)}")
 
 
 async def _push(

@@ -42,7 +42,7 @@ class PluginHosts:
         walls = ESSENTIAL_WALLS if needs_walls else frozenset()
         # Whoever asked for no network gets none, in development as well.
         walls |= {"network namespace"} if network == "namespace" else set()
-        self._launcher = HostLauncher(settings, network)
+        self._launcher = HostLauncher(settings, network, environments.workplaces)
         self._parts = HostParts(self._launcher, asyncio.Semaphore(CONCURRENT_STARTS), walls)
         self._bundles: set[HostedBundle] = set()
         self._without_environment: dict[str, float] = {}
@@ -93,7 +93,7 @@ class PluginHosts:
 
     async def close(self) -> None:
         await asyncio.gather(*(bundle.close() for bundle in list(self._bundles)))
-        self._launcher.close()
+        await asyncio.to_thread(self._launcher.close)
 
 
 def _usages(process_ids: Iterable[int | None]) -> list[Usage | None]:

@@ -3,12 +3,10 @@
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,6 +14,8 @@ import msgspec
 
 from runtime_worker.plugins.egress import Network, bubblewrap_prefix
 from shared.errors import PluginLoadFailed
+from shared.packages.kept import remove_tree
+from shared.packages.workplaces import Workplaces
 from shared.plugin_host import child
 from shared.settings import PluginHostSettings
 
@@ -56,9 +56,10 @@ class HostLauncher:
     started from, which is how none outlives its worker.
     """
 
-    def __init__(self, settings: PluginHostSettings, network: Network) -> None:
+    def __init__(self, settings: PluginHostSettings, network: Network, workplaces: Workplaces) -> None:
         self.settings = settings
         self.network = network
+        self._workplaces = workplaces
         self._thread = ThreadPoolExecutor(1, "plugin-hosts")
 
     async def launch(self, surroundings: Surroundings) -> HostFiles:
@@ -75,13 +76,14 @@ class HostLauncher:
             raise PluginLoadFailed(f"a plugin host could not be started ({type(error).__name__})") from error
 
     def close(self) -> None:
-        """Let go of the thread. Hosts that are still alive end with it."""
+        """Let go of the thread and of all directories. Hosts that are still alive end with it."""
         self._thread.shutdown(wait=False)
+        self._workplaces.close()
 
     def _launch(self, surroundings: Surroundings) -> HostFiles:
-        home = Path(tempfile.mkdtemp(prefix="cadence-plugin-"))
+        home = self._workplaces.make("host-")
         with contextlib.ExitStack() as undo:
-            undo.callback(shutil.rmtree, home, ignore_errors=True)
+            undo.callback(remove_tree, home)
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
             undo.callback(ours.close)
             output, printed = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -128,7 +130,7 @@ def end_process(process: "subprocess.Popen[bytes]", home: Path) -> int:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     code = process.wait()
-    shutil.rmtree(home, ignore_errors=True)
+    remove_tree(home)
     return code
 
 

@@ -1,17 +1,19 @@
 """Packages on this machine: fetched once, verified, unpacked under their digest."""
 
 import asyncio
-import shutil
-import tempfile
+from collections.abc import Collection
 from pathlib import Path
-from weakref import WeakValueDictionary
 
 import msgspec
 
 from shared.errors import PluginLoadFailed, PluginRefused
+from shared.logging import get_logger
 from shared.packages import PackageStore
 from shared.packages.archive import read_package
+from shared.packages.kept import KeptDirectories, remove_tree
 from shared.snapshots import PluginSnapshot
+
+log = get_logger(__name__)
 
 _CODE, _FOLDER = "code", "folder"
 
@@ -28,50 +30,54 @@ class PackageCache:
 
     def __init__(self, store: PackageStore, directory: Path) -> None:
         self._store = store
-        self._directory = directory
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._kept = KeptDirectories(directory)
 
     async def unpacked(self, plugin: PluginSnapshot) -> UnpackedPackage:
         """The package, fetched when it is not here yet. Raises PluginLoadFailed, StoreUnavailable."""
-        lock = self._locks.setdefault(plugin.digest, asyncio.Lock())
-        async with lock:
-            home = self._directory / plugin.digest
-            if (found := await asyncio.to_thread(_found, home)) is not None:
+        try:
+            if found := await asyncio.to_thread(self._found, plugin.digest):
                 return found
-            data = await self._store.get(plugin.package_key, digest=plugin.digest)
-            try:
-                return await asyncio.to_thread(_unpack, data, home)
-            except PluginRefused as error:
-                raise PluginLoadFailed(f"{plugin.pid}@{plugin.version}: {error.detail}") from None
-            except OSError as error:
-                raise PluginLoadFailed(f"the package cache cannot be written ({type(error).__name__})") from error
+            async with self._kept.alone(plugin.digest):
+                # Somebody may have been faster.
+                if found := await asyncio.to_thread(_unpacked_in, self._kept.root / plugin.digest):
+                    return found
+                data = await self._store.get(plugin.package_key, digest=plugin.digest)
+                return await asyncio.to_thread(self._unpack, data, plugin.digest)
+        except PluginRefused as error:
+            raise PluginLoadFailed(f"{plugin.pid}@{plugin.version}: {error.detail}") from None
+        except OSError as error:
+            raise PluginLoadFailed(f"the package cache cannot be written ({type(error).__name__})") from error
+
+    async def prune(self, digests: Collection[str]) -> None:
+        """Remove packages that nobody has used for long; `digests` are those this process uses. Raises nothing."""
+        try:
+            await asyncio.to_thread(self._kept.prune, digests)
+        except OSError as error:
+            log.warning("packages_not_pruned", error=type(error).__name__)
+
+    def _found(self, digest: str) -> UnpackedPackage | None:
+        home = self._kept.use(digest)
+        return _unpacked_in(home) if home else None
+
+    def _unpack(self, data: bytes, digest: str) -> UnpackedPackage:
+        files = read_package(data)
+        home, work = self._kept.root / digest, self._kept.workplace(digest)
+        try:
+            (work / _CODE).mkdir()
+            files.write_to(work / _CODE)
+            (work / _FOLDER).write_text(files.folder)
+            for path in work.rglob("*"):
+                if path.is_file():
+                    path.chmod(0o444)
+            work.rename(home)
+        except BaseException:
+            remove_tree(work)
+            raise
+        return UnpackedPackage(home / _CODE, files.folder)
 
 
-def _found(home: Path) -> UnpackedPackage | None:
+def _unpacked_in(home: Path) -> UnpackedPackage | None:
     try:
         return UnpackedPackage(home / _CODE, (home / _FOLDER).read_text())
     except FileNotFoundError:
         return None
-
-
-def _unpack(data: bytes, home: Path) -> UnpackedPackage:
-    """Unpack beside the final place and move there, so that what is there is always whole."""
-    files = read_package(data)
-    home.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".unpack-", dir=home.parent))
-    try:
-        (temporary / _CODE).mkdir()
-        files.write_to(temporary / _CODE)
-        (temporary / _FOLDER).write_text(files.folder)
-        for path in temporary.rglob("*"):
-            if path.is_file():
-                path.chmod(0o444)
-        try:
-            temporary.rename(home)
-        except OSError:
-            # Another process was faster; its copy is the same, unless the trouble was something else.
-            if _found(home) is None:
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return UnpackedPackage(home / _CODE, files.folder)

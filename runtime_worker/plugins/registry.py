@@ -6,7 +6,7 @@ nothing is ever shared between organizations, not even a system plugin.
 
 import asyncio
 import hashlib
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from uuid import UUID
 
 import msgspec
@@ -19,16 +19,22 @@ from runtime_worker.plugins.mcp_loading import MCPLoader
 from runtime_worker.plugins.packages import PackageCache
 from runtime_worker.plugins.settings import opened_settings
 from shared.config_hash import canonical_json
+from shared.logging import get_logger
 from shared.packages.environments import Environments
 from shared.packages.opening import open_store
 from shared.settings import WorkerSettings
 from shared.snapshots import PluginSnapshot
 
+log = get_logger(__name__)
+
+UPKEEP_SECONDS = 3600.0
+
 
 class _Entry:
     """One bundle, or one on its way, and how many hold it or wait for it."""
 
-    def __init__(self, loading: "asyncio.Task[PluginBundle]") -> None:
+    def __init__(self, plugin: PluginSnapshot, loading: "asyncio.Task[PluginBundle]") -> None:
+        self.digest, self.lock = plugin.digest, plugin.lock
         self.loading = loading
         self.uses = 0
 
@@ -43,12 +49,15 @@ class BundleRegistry:
     def __init__(self, settings: WorkerSettings, *, loader: BundleLoader | None = None) -> None:
         self._keyring = settings.security.keyring
         self._store = open_store(settings.packages)
-        packages = PackageCache(self._store, settings.package_cache)
+        self._packages = PackageCache(self._store, settings.package_cache / "packages")
+        self._environments = Environments(
+            settings.package_cache / "environments", index_url=settings.packages.index_url
+        )
         self._given = loader
-        self._in_process = InProcessLoader(packages)
+        self._in_process = InProcessLoader(self._packages)
         self.hosts = PluginHosts(
-            packages,
-            Environments(settings.package_cache / "environments", index_url=settings.packages.index_url),
+            self._packages,
+            self._environments,
             settings.plugin_hosts,
             network=network_for(settings.plugin_hosts.egress),
             needs_walls=settings.process.is_production,
@@ -56,6 +65,8 @@ class BundleRegistry:
         self._mcp = MCPLoader(allow_private=settings.allow_private_model_hosts)
         self._entries: dict[Hashable, _Entry] = {}
         self._held: dict[PluginBundle, tuple[Hashable, _Entry]] = {}
+        self.on_installing: Callable[[UUID, str], None] = lambda instance_id, stage: None
+        """Told when an instance has to wait for packages to be installed, with words for its admin."""
 
     @property
     def count(self) -> int:
@@ -69,8 +80,10 @@ class BundleRegistry:
         entry = self._entries.get(key)
         if entry is None:
             loading = asyncio.create_task(self._loader_of(plugin).load(opened, org_id=org_id, instance_id=instance_id))
-            entry = self._entries[key] = _Entry(loading)
+            entry = self._entries[key] = _Entry(plugin, loading)
         entry.uses += 1
+        if self._waits_for_packages(entry):
+            self.on_installing(instance_id, f"installing the dependencies of {plugin.pid}@{plugin.version}")
         try:
             # Shielded: one who gives up must not take the bundle from the others who wait for it.
             bundle = await asyncio.shield(entry.loading)
@@ -96,6 +109,24 @@ class BundleRegistry:
             await _end(entry)
         await self.hosts.close()
         await self._store.close()
+
+    async def upkeep(self) -> None:
+        """Remove packages and environments that nobody uses any more, now and every hour, until cancelled.
+
+        Before that, what the plugins of killed workers left behind.
+        """
+        try:
+            await asyncio.to_thread(self._environments.workplaces.open)
+        except OSError as error:
+            log.warning("workplaces_not_opened", error=type(error).__name__)
+        while True:
+            entries = list(self._entries.values())
+            await self._packages.prune({entry.digest for entry in entries})
+            await self._environments.prune({entry.lock for entry in entries})
+            await asyncio.sleep(UPKEEP_SECONDS)
+
+    def _waits_for_packages(self, entry: _Entry) -> bool:
+        return bool(entry.lock) and not entry.loading.done() and not self._environments.has(entry.lock)
 
     def _loader_of(self, plugin: PluginSnapshot) -> BundleLoader:
         if plugin.kind == "mcp":

@@ -52,6 +52,13 @@ class Builds:
             self.report(entry, "building")
         return entry.building
 
+    def explain(self, instance_id: UUID, stage: str) -> None:
+        """Tell what a build that takes long is waiting for."""
+        entry = self._index.find(instance_id)
+        if entry is not None and entry.building is not None:
+            entry.build_stage = stage
+            self.report(entry, "building", stage)
+
     def retire(self, entry: Entry) -> None:
         """Stop leasing what is hot; it is closed once the last run lets go of it."""
         replaced = self._index.set_current(entry, None)
@@ -97,7 +104,7 @@ class Builds:
             log.exception("build_crashed", instance_id=str(entry.instance_id), org_id=str(entry.org_id))
             self._note_failure(entry, OrchestratorBuildFailed(f"building it ended in {type(error).__name__}"))
         finally:
-            entry.building = None
+            entry.building = entry.build_stage = None
         if entry.is_current and entry.may_serve and self._index.holds(entry):
             self.report(entry, "ready")
 

@@ -95,6 +95,7 @@ class Entry:
     """One instance: cold with only the fields of its change, warm with its snapshot, hot with a generation."""
 
     __slots__ = (
+        "build_stage",
         "building",
         "config_hash",
         "current",
@@ -117,6 +118,7 @@ class Entry:
         self.current: Generation | None = None
         self.failure: BuildFailure | None = None
         self.building: asyncio.Task[None] | None = None
+        self.build_stage: str | None = None
         self.last_used = now
         self.is_evicted_by_pressure = False
         self.take(change)

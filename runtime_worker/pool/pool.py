@@ -128,6 +128,10 @@ class OrchestratorPool:
 
     # --- upkeep ---
 
+    def explain_build(self, instance_id: UUID, stage: str) -> None:
+        """Say what the build of an instance is waiting for, in words for its admin."""
+        self._builds.explain(instance_id, stage)
+
     def maintain(self) -> None:
         """Retry what failed and is due, send what nobody uses to warm, drop snapshots nobody asked for."""
         for entry in [*self._index.hot.values(), *self._index.hot_tier.values()]:
@@ -155,7 +159,7 @@ class OrchestratorPool:
             if not entry.may_serve:
                 self._builds.report(entry, "unloaded")
             elif entry.building is not None:
-                self._builds.report(entry, "building")
+                self._builds.report(entry, "building", entry.build_stage)
             elif entry.failure is not None:
                 self._builds.report(entry, "failed", entry.failure.error.detail)
             elif entry.is_current:

@@ -27,6 +27,8 @@ _EMPTY_MAGIC = b"PK\x05\x06"
 _CHUNK_BYTES = 64 * 1024
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENCRYPTED_FLAG = 0x1
+# PKWARE's APPNOTE 4.5.7: times and owner, and after these where a hard or symbolic link leads, or a device's numbers.
+_UNIX_FIELD, _UNIX_FIELD_OF_A_FILE = 0x000D, 12
 # What macOS and Python leave behind in zips; no part of the plugin.
 _LITTER = ("__MACOSX", "__pycache__", ".DS_Store")
 # These act on an interpreter by merely lying in the right place, or are not Python source at all.
@@ -95,7 +97,7 @@ def _entry_problems(entries: list[zipfile.ZipInfo]) -> Iterator[FieldError]:
         if problem := _name_problem(name):
             yield FieldError("file", "name", f"{shown}: {problem}")
         mode = entry.external_attr >> 16
-        if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
+        if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR) or _leads_elsewhere(entry.extra):
             yield FieldError("file", "special_file", f"{shown}: only plain files are allowed, no links and no devices")
         if entry.flag_bits & _ENCRYPTED_FLAG:
             yield FieldError("file", "encrypted", f"{shown}: the entry is encrypted")
@@ -104,6 +106,16 @@ def _entry_problems(entries: list[zipfile.ZipInfo]) -> Iterator[FieldError]:
         path = PurePosixPath(name)
         if not _is_litter(name) and (path.name in _HOOK_NAMES or path.suffix in _FOREIGN_SUFFIXES):
             yield FieldError("file", "not_source", f"{shown}: a package holds Python source and data files only")
+
+
+def _leads_elsewhere(extra: bytes) -> bool:
+    """Whether the extra fields name a file that this one is a link to, or what is not a plain file at all."""
+    while len(extra) >= 4:
+        kind, size = int.from_bytes(extra[:2], "little"), int.from_bytes(extra[2:4], "little")
+        if kind == _UNIX_FIELD and size > _UNIX_FIELD_OF_A_FILE:
+            return True
+        extra = extra[4 + size :]
+    return False
 
 
 def _name_problem(name: str) -> str | None:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import tempfile
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,9 @@ from shared.packages import digest_of
 
 T = TypeVar("T")
 
+_PART_PREFIX = ".put-"
+_FORGOTTEN_SECONDS = 3600.0
+"""Longer than any write takes."""
 # One path segment of a key. Anything else could leave the directory, or mean two files on some systems.
 _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]*")
 
@@ -53,7 +57,7 @@ class DirectoryStore:
     def _put(self, key: str, data: bytes) -> None:
         path = self._path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=".put-", dir=path.parent)
+        descriptor, name = tempfile.mkstemp(prefix=_PART_PREFIX, dir=path.parent)
         temporary = Path(name)
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -64,6 +68,7 @@ class DirectoryStore:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+        _remove_forgotten(path.parent)
         # The name is durable only when the directories that hold it are, the new ones in theirs included.
         for directory in (path.parent, *path.parent.parents):
             _sync(directory)
@@ -97,6 +102,14 @@ async def _guarded(call: Callable[..., T], *arguments: object) -> T:
         return await asyncio.to_thread(call, *arguments)
     except OSError as error:
         raise StoreUnavailable(f"the package store cannot be used ({type(error).__name__})") from error
+
+
+def _remove_forgotten(directory: Path) -> None:
+    """Remove what a process that was killed while it wrote has left beside a package."""
+    for file in directory.glob(f"{_PART_PREFIX}*"):
+        with suppress(OSError):
+            if time.time() - file.stat().st_mtime > _FORGOTTEN_SECONDS:
+                file.unlink()
 
 
 def _sync(directory: Path) -> None:

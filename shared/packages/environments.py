@@ -5,25 +5,22 @@ and the base, which holds what every plugin may import without declaring it. See
 """
 
 import asyncio
-import fcntl
 import hashlib
 import os
-import shutil
 import stat
 import sys
 import sysconfig
-import tempfile
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TypeVar
-from weakref import WeakValueDictionary
 
 from shared.errors import DependenciesUnavailable
 from shared.logging import get_logger
+from shared.packages.kept import KeptDirectories, remove_tree
 from shared.packages.locks import lock_text, read_lock
 from shared.packages.platform_packages import platform_packages
 from shared.packages.uv import UvLimits, run_uv
+from shared.packages.workplaces import Workplaces
 
 T = TypeVar("T")
 
@@ -35,22 +32,24 @@ WHEELS_FOLDER = "wheels"
 
 # Part of every key: raise it when the same lock should come to something else on disk.
 _LAYOUT = "1"
-_POLL_SECONDS = 0.1
 
 
 class Environments:
-    """A directory of environments. Several processes may use the same one; it is safe to lose."""
+    """A directory of environments. Several processes may use the same one; it is safe to lose.
+
+    `workplaces` in it are for those who run something in an environment.
+    """
 
     def __init__(self, root: Path, *, index_url: str | None = None, limits: UvLimits = LIMITS) -> None:
-        self._root = root.absolute()
+        self._kept = KeptDirectories(root)
+        self.workplaces = Workplaces(root / ".work")
         self._index_url = index_url
         self._limits = limits
-        self._flights: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._builds = asyncio.Semaphore(CONCURRENT_BUILDS)
 
     def has(self, lock: str) -> bool:
         """Whether `ensure` has nothing to build."""
-        return (self._root / environment_key(lock)).is_dir()
+        return (self._kept.root / environment_key(lock)).is_dir()
 
     async def ensure(self, lock: str, *, wheels: Path | None = None) -> Path:
         """The directory of the packages that `lock` names, built when it is not here yet; "" gives an empty one.
@@ -62,10 +61,12 @@ class Environments:
         if problems:
             raise DependenciesUnavailable("; ".join(problem.message for problem in problems))
         text = lock_text(packages)
-        home = self._root / environment_key(text)
-        if await asyncio.to_thread(home.is_dir):
-            return home
-        async with self._alone(home.name):
+        name = environment_key(text)
+        if found := await _guarded(self._kept.use, name):
+            return found
+        home = self._kept.root / name
+        await _guarded(self._kept.check, name)
+        async with self._kept.alone(name):
             if not await asyncio.to_thread(home.is_dir):
                 async with self._builds:
                     await self._build(text, home, wheels)
@@ -73,15 +74,29 @@ class Environments:
 
     async def base(self) -> Path:
         """A directory with the packages of the platform that every plugin has, and no others of this installation."""
-        home = self._root / f"base-{_base_key()}"
-        if not await asyncio.to_thread(home.is_dir):
-            async with self._alone(home.name):
-                await _guarded(self._link_base, home)
+        name = _base_name()
+        if found := await _guarded(self._kept.use, name):
+            return found
+        home = self._kept.root / name
+        await _guarded(self._kept.check, name)
+        async with self._kept.alone(name):
+            await _guarded(self._link_base, home)
         return home
+
+    async def prune(self, locks: Collection[str]) -> None:
+        """Remove environments that nobody has used for long, and what killed processes left. Raises nothing.
+
+        `locks` are those whose environments this process uses.
+        """
+        in_use = {_base_name(), *map(environment_key, locks)}
+        try:
+            await asyncio.to_thread(self._kept.prune, in_use)
+        except OSError as error:
+            log.warning("environments_not_pruned", error=type(error).__name__)
 
     async def _build(self, lock: str, home: Path, wheels: Path | None) -> None:
         """Build beside the final place and move there, so that what is there is always whole."""
-        work = Path(await _guarded(tempfile.mkdtemp, None, ".build-", self._root))
+        work = await _guarded(self._kept.workplace, home.name)
         try:
             site = work / "site"
             await _guarded(site.mkdir)
@@ -97,36 +112,20 @@ class Environments:
                 )
             await _guarded(_publish, site, home)
         finally:
-            await asyncio.shield(asyncio.to_thread(shutil.rmtree, work, ignore_errors=True))
+            await asyncio.shield(asyncio.to_thread(remove_tree, work))
 
     def _link_base(self, home: Path) -> None:
         if home.is_dir():
             return
-        work = Path(tempfile.mkdtemp(prefix=".build-", dir=self._root))
+        work = self._kept.workplace(home.name)
         try:
             for package in platform_packages().values():
                 for place in package.places:
                     (work / place.name).symlink_to(place)
             _publish(work, home)
         except BaseException:
-            shutil.rmtree(work, ignore_errors=True)
+            remove_tree(work)
             raise
-
-    @asynccontextmanager
-    async def _alone(self, key: str) -> AsyncIterator[None]:
-        """One at a time for a key, in this process and among the processes that share the directory.
-
-        The kernel lets go of the file lock of a process that dies.
-        """
-        async with self._flights.setdefault(key, asyncio.Lock()):
-            descriptor = await _guarded(_open_lock, self._root, key)
-            try:
-                # Asked again and again instead of waited for in a thread, which nothing could cancel.
-                while not _try_lock(descriptor):  # noqa: ASYNC110 - another process has no event to set
-                    await asyncio.sleep(_POLL_SECONDS)
-                yield
-            finally:
-                os.close(descriptor)
 
 
 def bundled_wheels(package: Path) -> Path | None:
@@ -141,13 +140,13 @@ def environment_key(lock: str) -> str:
     return hashlib.sha256(f"{kind}\n{lock}".encode()).hexdigest()[:40]
 
 
-def _base_key() -> str:
+def _base_name() -> str:
     described = [
         f"{package.name} {package.version} {place}"
         for package in platform_packages().values()
         for place in package.places
     ]
-    return environment_key("\n".join(sorted(described)))
+    return f"base-{environment_key(chr(10).join(sorted(described)))}"
 
 
 def _installation(wheels: Path | None) -> list[str]:
@@ -180,19 +179,6 @@ def _publish(site: Path, home: Path) -> None:
     site.rename(home)
     # Last: a directory that may not be written to cannot be moved either.
     home.chmod(0o555)
-
-
-def _open_lock(root: Path, key: str) -> int:
-    folder = root / ".locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    return os.open(folder / key, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-
-
-def _try_lock(descriptor: int) -> bool:
-    with suppress(BlockingIOError):
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    return False
 
 
 async def _guarded(call: Callable[..., T], *arguments: object) -> T:

@@ -2,7 +2,6 @@
 
 import asyncio
 import sys
-import tempfile
 from pathlib import Path
 
 from shared.errors import DependenciesUnavailable
@@ -14,32 +13,36 @@ LIMITS = UvLimits(seconds=60.0)
 
 
 async def resolve(
-    requires: tuple[str, ...], *, index_url: str | None, wheels: Path | None = None, limits: UvLimits = LIMITS
+    requires: tuple[str, ...],
+    *,
+    home: Path,
+    index_url: str | None,
+    wheels: Path | None = None,
+    limits: UvLimits = LIMITS,
 ) -> str:
-    """The lock of PEP 508 requirements that were checked before. With `wheels`, an absolute path, nothing else is used.
+    """The lock of PEP 508 requirements that were checked before, made in `home`, an empty directory.
 
-    Only wheels count, and the platform's own packages stay at the platform's versions and out of the lock. Raises
-    DependenciesUnavailable with the resolver's reason, PackageIndexUnavailable.
+    With `wheels`, an absolute path, nothing else is used. Only wheels count, and the platform's own packages stay at
+    the platform's versions and out of the lock. Raises DependenciesUnavailable with the resolver's reason,
+    PackageIndexUnavailable.
     """
-    with tempfile.TemporaryDirectory(prefix="cadence-lock-") as name:
-        home = Path(name)
-        await asyncio.to_thread(_prepare, home, requires)
-        arguments = [
-            "pip",
-            "compile",
-            "requirements.in",
-            f"--python={sys.executable}",
-            "--constraints=constraints.txt",
-            "--find-links=platform",
-            "--only-binary=:all:",
-            "--generate-hashes",
-            "--no-header",
-            "--no-annotate",
-            "--quiet",
-            *(f"--no-emit-package={name}" for name in platform_packages()),
-            *([f"--find-links={wheels}"] if wheels else []),
-        ]
-        compiled = await run_uv(arguments, home=home, index_url=index_url, offline=wheels is not None, limits=limits)
+    await asyncio.to_thread(_prepare, home, requires)
+    arguments = [
+        "pip",
+        "compile",
+        "requirements.in",
+        f"--python={sys.executable}",
+        "--constraints=constraints.txt",
+        "--find-links=platform",
+        "--only-binary=:all:",
+        "--generate-hashes",
+        "--no-header",
+        "--no-annotate",
+        "--quiet",
+        *(f"--no-emit-package={name}" for name in platform_packages()),
+        *([f"--find-links={wheels}"] if wheels else []),
+    ]
+    compiled = await run_uv(arguments, home=home, index_url=index_url, offline=wheels is not None, limits=limits)
     packages, problems = read_lock(compiled)
     if problems:
         raise DependenciesUnavailable("; ".join(problem.message for problem in problems))

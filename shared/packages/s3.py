@@ -9,6 +9,7 @@ from typing import Any
 
 from shared.errors import PluginLoadFailed, StoreUnavailable
 from shared.packages import digest_of
+from shared.packages.s3_parts import PART_BYTES, put_in_parts
 from shared.settings import PackageStoreSettings
 
 CONNECT_SECONDS = 3
@@ -53,6 +54,9 @@ class S3Store:
         from botocore.exceptions import ClientError
 
         try:
+            if len(data) > PART_BYTES:
+                await put_in_parts(client, bucket=self._bucket, key=key, data=data, digest=digest, condition=condition)
+                return True
             await client.put_object(
                 Bucket=self._bucket,
                 Key=key,

@@ -82,7 +82,11 @@ async def measure(calls: int, rounds: int) -> Report:
         store = DirectoryStore(root / "store")
         packages = PackageCache(store, root / "packages")
         hosts = PluginHosts(
-            packages, Environments(root / "environments"), PluginHostSettings(), network="own", needs_walls=True
+            packages,
+            Environments(root / "environments"),
+            PluginHostSettings(),
+            network="own",
+            needs_walls=True,
         )
         data = package()
         plugin = snapshot_of(data, org_id=new_id())

@@ -11,16 +11,29 @@ from deploy.demo.model_server import create_app
 from tests.e2e.client import Client
 from tests.e2e.running import RunningStack
 from tests.e2e.tenant import Tenant
+from tests.e2e.witnessing import Witnesses
+from tests.fakes.wheels import WHEELS, package_index
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    stack = RunningStack(tmp_path_factory.mktemp("cadence") / "data", "--workers", "2")
+def witnesses(tmp_path_factory: pytest.TempPathFactory) -> Witnesses:
+    """Of what the processes of the stack run, from their start to their end."""
+    return Witnesses(tmp_path_factory.mktemp("witnesses") / "told")
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory, witnesses: Witnesses) -> Iterator[RunningStack]:
+    """Plugins get their dependencies from an index of the tests' own (`tests.fakes.wheels.WHEELS`)."""
+    index = package_index(tmp_path_factory.mktemp("index"), WHEELS)
+    environment = {**witnesses.environment, "CADENCE_PLUGIN_INDEX_URL": index}
+    stack = RunningStack(tmp_path_factory.mktemp("cadence") / "data", "--workers", "2", environment=environment)
     try:
         stack.wait_until_ready()
         yield stack
     finally:
         stack.stop()
+    # After everything that any test did to it: no tenant's code has run in a process of the platform.
+    assert witnesses.foreign_code() == set()
 
 
 @pytest.fixture

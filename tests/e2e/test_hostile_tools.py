@@ -12,6 +12,7 @@ import pytest
 from tests.e2e.client import Client, Stream
 from tests.e2e.running import RunningStack
 from tests.e2e.tenant import Tenant
+from tests.e2e.witnessing import open_plugin_files
 from tests.fakes.plugin_packages import package
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("e2e"), pytest.mark.timeout(180)]
@@ -119,10 +120,7 @@ async def test_plugins_run_in_processes_of_their_own_that_end_with_their_worker(
     assert hosts
 
     for pid in processes:
-        # No file of a package is open or mapped outside of the hosts.
-        held = [entry.readlink() for entry in Path(f"/proc/{pid}/fd").iterdir() if entry.is_symlink()]
-        assert not [path for path in held if "package-cache" in path.parts]
-        assert "package-cache" not in Path(f"/proc/{pid}/maps").read_text()
+        assert open_plugin_files(pid) == []
     for pid in hosts:
         environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
         assert {entry.partition(b"=")[0] for entry in environment if entry} <= {b"HOME", b"TMPDIR"}

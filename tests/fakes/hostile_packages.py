@@ -15,15 +15,24 @@ PLUGIN = plugin_source()
 TIDES = "dependencies=['tides']"
 
 
+BOMB_MIB = 1100
+"""More than an environment may have on disk (`shared.packages.uv.UvLimits`)."""
+
+
 class Attack(msgspec.Struct, frozen=True):
-    """`reason` is a part of the refusal."""
+    """`reason` is a part of the refusal, or `or_reason` where it depends on what else the machine does."""
 
     name: str
     data: bytes
     reason: str
+    or_reason: str | None = None
+
+    def is_told_in(self, text: str) -> bool:
+        return self.reason in text or (self.or_reason is not None and self.or_reason in text)
 
 
 def attacks() -> Iterator[Attack]:
+    """Takes some seconds: a bomb has to be packed before it can go off."""
     yield from _archives()
     yield from _sources()
     yield from _metadata()
@@ -65,21 +74,17 @@ def _archives() -> Iterator[Attack]:
     yield Attack("backslashes", _renamed(raw(("evilXXX.py", b"")), b"evilXXX.py", b"..\\evil.py"), "backslashes")
     yield Attack("NUL in a name", _renamed(raw(("evilX.txt", b"")), b"evilX.txt", b"evil\0.txt"), "control characters")
     yield Attack("symlink", raw(special(stat.S_IFLNK)), "no links and no devices")
+    yield Attack("hard link", raw(_hard_link("/etc/passwd")), "no links and no devices")
     yield Attack("device", raw(special(stat.S_IFCHR)), "no links and no devices")
     yield Attack("pipe", raw(special(stat.S_IFIFO)), "no links and no devices")
     yield Attack("the same name twice", _renamed(raw(("a.py", b""), ("b.py", b"")), b"b.py", b"a.py"), "there is also")
     yield Attack("names that differ in case", raw(("data.py", b""), ("DATA.py", b"")), "cannot tell them apart")
     yield Attack("zip bomb", raw(("zeros", bytes(30 * 1024**2))), "unpacks to more than 20 MiB")
-    bomb = wheel("tides", "1.0", f"DATA = '{'0' * 40 * 1024**2}'")
-    squeezed = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(bomb)) as plain, zipfile.ZipFile(squeezed, "w", zipfile.ZIP_DEFLATED) as small:
-        for name in plain.namelist():
-            small.writestr(name, plain.read(name))
     nested: dict[str, str | bytes] = {
         "plugin.py": plugin_source(metadata=TIDES),
-        f"wheels/{wheel_name('tides', '1.0')}": squeezed.getvalue(),
+        f"wheels/{wheel_name('tides', '1.0')}": _bomb(wheel("tides", "1.0")),
     }
-    yield Attack("zip bomb in a wheel", zipped(nested), "larger than 32 MiB unpacked")
+    yield Attack("zip bomb in a wheel", zipped(nested), "larger than 1024 MiB unpacked")
     yield Attack("wrong CRC", _wrong_crc(good), "damaged")
     yield Attack("cut off", good[: len(good) // 2], "damaged")
     yield Attack("encrypted", _encrypted(good), "encrypted")
@@ -90,6 +95,9 @@ def _archives() -> Iterator[Attack]:
     yield Attack("sitecustomize", raw(("sitecustomize.py", b"")), "Python source and data files only")
     yield Attack("compiled code", raw(("evil.so", b"\x7fELF")), "Python source and data files only")
     yield Attack("two plugins", zipped({"a/plugin.py": PLUGIN, "b/plugin.py": PLUGIN}), "exactly one plugin.py")
+    yield Attack(
+        "plugin.py twice under one name", _renamed(raw(("plugin.pX", b"")), b"plugin.pX", b"plugin.py"), "there is also"
+    )
     yield Attack("no plugin", zipped({"readme.txt": ""}), "no plugin.py in the zip")
 
 
@@ -100,7 +108,7 @@ def _sources() -> Iterator[Attack]:
     yield Attack("not UTF-8", zipped({"plugin.py": b"# \xff\xfe"}), "encoding")
     yield Attack("syntax error", package("def"), "line 1: invalid syntax")
     yield Attack("never returns", top("import threading; threading.Event().wait()"), "did not finish within")
-    yield Attack("burns CPU", top("while True: pass"), "seconds of CPU time")
+    yield Attack("burns CPU", top("while True: pass"), "seconds of CPU time", "did not finish within")
     yield Attack("exits", top("import sys; sys.exit()"), "ends the process (sys.exit)")
     yield Attack("exits hard", top("import os; os._exit(0)"), "ended the process")
     yield Attack("kills itself", top("import ctypes; ctypes.string_at(0)"), "ended the process")
@@ -111,6 +119,7 @@ def _sources() -> Iterator[Attack]:
     yield Attack("fills the disk", top("open('big', 'wb').write(bytes(64 * 1024**2))"), "raised OSError")
     yield Attack("reads its environment", top("open('/proc/self/environ').read()"), "may not do")
     yield Attack("reads our files", top(f"open({__file__!r})"), "may not do")
+    yield Attack("reads the server's memory", top("import os; open(f'/proc/{os.getppid()}/mem', 'rb')"), "may not do")
     yield Attack("reads accounts", top("open('/etc/passwd')"), "may not do")
     yield Attack("writes elsewhere", top("open('/tmp/planted', 'w')"), "may not do")
     yield Attack("opens a socket", top("import socket; socket.create_connection(('127.0.0.1', 80))"), "may not do")
@@ -163,6 +172,27 @@ def _dependencies() -> Iterator[Attack]:
         f"wheels/{wheel_name('tides', '1.0')}": b"no wheel",
     }
     yield Attack("wheel that is none", zipped(fake), "the dependencies cannot be installed")
+
+
+def _hard_link(target: str) -> tuple[zipfile.ZipInfo, bytes]:
+    """An entry with the extra field in which Unix systems keep where a link leads (APPNOTE 4.5.7)."""
+    info = zipfile.ZipInfo("linked.txt")
+    times_and_owner = bytes(12)
+    body = times_and_owner + target.encode()
+    info.extra = struct.pack("<HH", 0x000D, len(body)) + body
+    return info, b""
+
+
+def _bomb(good_wheel: bytes) -> bytes:
+    """The same wheel with a file of zeros, a thousandth of its size while it is packed."""
+    buffer = io.BytesIO(good_wheel)
+    with (
+        zipfile.ZipFile(buffer, "a", zipfile.ZIP_DEFLATED) as packed,
+        packed.open("zeros.bin", "w") as zeros,
+    ):
+        for _ in range(BOMB_MIB):
+            zeros.write(bytes(1024**2))
+    return buffer.getvalue()
 
 
 def _renamed(data: bytes, old: bytes, new: bytes) -> bytes:

@@ -2,10 +2,8 @@
 
 import asyncio
 import os
-import shutil
 import signal
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager, suppress
@@ -84,12 +82,8 @@ class Inspector:
         Without the environment of its dependencies the report of a plugin that has any is not complete. Cancelling ends
         the process.
         """
-        async with self._slots:
-            home = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="cadence-inspect-"))
-            try:
-                return await self._inspect(package, digest, home, environment)
-            finally:
-                await asyncio.shield(asyncio.to_thread(shutil.rmtree, home, ignore_errors=True))
+        async with self._slots, self._environments.workplaces.temporary("inspect-") as home:
+            return await self._inspect(package, digest, home, environment)
 
     async def _inspect(self, package: PackageFiles, digest: str, home: Path, environment: Path | None) -> Report:
         code, workspace = home / "package", home / "work"

@@ -6,7 +6,6 @@ real.
 """
 
 import asyncio
-import tempfile
 from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
 from pathlib import Path, PurePosixPath
@@ -21,6 +20,7 @@ from shared.packages.inspection.inspector import Inspector
 from shared.packages.inspection.report import Report
 from shared.packages.inspection.rules import default_problems, dependency_problems, manifest_problems
 from shared.packages.locks import LOCK_NAME, LockedPackage, lock_text, provided_problems, read_lock, unlocked
+from shared.packages.logos import LOGO_NAME, logo_problems
 from shared.packages.resolving import resolve
 from shared.snapshots import PluginManifest
 
@@ -32,6 +32,7 @@ class PreparedPackage(msgspec.Struct, frozen=True):
     manifest: PluginManifest
     defaults: dict[str, object]
     lock: str
+    has_logo: bool = False
 
 
 class Preparation:
@@ -49,6 +50,8 @@ class Preparation:
 
     async def _prepare(self, data: bytes) -> PreparedPackage:
         package = await asyncio.to_thread(read_package, data)
+        if problems := list(logo_problems(package.files)):
+            raise refused(tuple(problems))
         digest = await asyncio.to_thread(digest_of, data)
         report = await self._inspector.inspect(package, digest)
         lock = await self._locked(package, report)
@@ -58,7 +61,7 @@ class Preparation:
             raise refused(report.findings or (FieldError("file", "inspection", "the plugin has no metadata"),))
         if problems := [*manifest_problems(report.manifest), *default_problems(report.manifest, report.defaults)]:
             raise refused(tuple(problems))
-        return PreparedPackage(digest, report.manifest, report.defaults, lock)
+        return PreparedPackage(digest, report.manifest, report.defaults, lock, has_logo=LOGO_NAME in package.files)
 
     async def _locked(self, package: PackageFiles, report: Report) -> str:
         """The lock of what the first pass says is needed. Raises PluginRefused, PackageIndexUnavailable."""
@@ -76,16 +79,16 @@ class Preparation:
             raise refused(tuple(unmet))
         if LOCK_NAME in package.files:
             return lock_text(packages)
-        async with _wheels_of(package) as wheels:
+        async with self._wheels_of(package) as wheels, self._environments.workplaces.temporary("lock-") as home:
             try:
-                return await resolve(requires, index_url=self._index_url, wheels=wheels)
+                return await resolve(requires, home=home, index_url=self._index_url, wheels=wheels)
             except PackageIndexUnavailable:
                 raise
             except DependenciesUnavailable as error:
                 raise refused((FieldError("dependencies", "unresolvable", error.detail),)) from None
 
     async def _inspected_for_real(self, package: PackageFiles, digest: str, lock: str, first: Report) -> Report:
-        async with _wheels_of(package) as wheels:
+        async with self._wheels_of(package) as wheels:
             try:
                 environment = await self._environments.ensure(lock, wheels=wheels)
             except PackageIndexUnavailable:
@@ -102,6 +105,21 @@ class Preparation:
                 return Report(findings=(FieldError("file", "metadata", message),))
         return report
 
+    @asynccontextmanager
+    async def _wheels_of(self, package: PackageFiles) -> AsyncIterator[Path | None]:
+        """The wheels inside the package as a directory, None when it brings none."""
+        wheels = {
+            PurePosixPath(name).name: content
+            for name, content in package.files.items()
+            if PurePosixPath(name).match(f"{WHEELS_FOLDER}/*.whl") and name.count("/") == 1
+        }
+        if not wheels:
+            yield None
+            return
+        async with self._environments.workplaces.temporary("wheels-") as directory:
+            await asyncio.to_thread(lambda: [(directory / n).write_bytes(content) for n, content in wheels.items()])
+            yield directory
+
 
 def refused(reasons: tuple[FieldError, ...]) -> PluginRefused:
     return PluginRefused("; ".join(reason.message for reason in reasons)[:2000], errors=reasons)
@@ -114,20 +132,3 @@ def _own_lock(package: PackageFiles) -> tuple[list[LockedPackage], list[FieldErr
         return read_lock(content.decode())
     except UnicodeDecodeError:
         return [], [FieldError(LOCK_NAME, "encoding", f"{LOCK_NAME} is not UTF-8 text")]
-
-
-@asynccontextmanager
-async def _wheels_of(package: PackageFiles) -> AsyncIterator[Path | None]:
-    """The wheels inside the package as a directory, None when it brings none."""
-    wheels = {
-        PurePosixPath(name).name: content
-        for name, content in package.files.items()
-        if PurePosixPath(name).match(f"{WHEELS_FOLDER}/*.whl") and name.count("/") == 1
-    }
-    if not wheels:
-        yield None
-        return
-    with tempfile.TemporaryDirectory(prefix="cadence-wheels-") as name:
-        directory = Path(name)
-        await asyncio.to_thread(lambda: [(directory / n).write_bytes(content) for n, content in wheels.items()])
-        yield directory

@@ -1,6 +1,7 @@
 """What every package store promises, of a directory and of a real S3 server."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,15 @@ async def test_putting_again_replaces(store: PackageStore, key: str) -> None:
     assert await store.get(key, digest=digest_of(DATA)) == DATA
 
 
+async def test_a_package_of_many_mebibytes_comes_back_and_is_replaced_as_a_whole(store: PackageStore, key: str) -> None:
+    """Above 8 MiB an S3 object is written in parts."""
+    large, larger = os.urandom(17 * 1024**2), os.urandom(25 * 1024**2)
+
+    for data in (large, DATA, large, larger):
+        await store.put(key, data)
+        assert await store.get(key, digest=digest_of(data)) == data
+
+
 async def test_bytes_that_are_not_of_the_expected_digest_are_never_handed_out(store: PackageStore, key: str) -> None:
     await store.put(key, b"tampered with")
 
@@ -112,6 +122,19 @@ async def test_a_directory_holds_whole_packages_only(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["plugin.zip"]
 
 
+async def test_what_a_killed_writer_left_goes_with_the_next_write_and_a_living_ones_stays(tmp_path: Path) -> None:
+    store = open_store(msgspec.structs.replace(NOWHERE, storage_root=tmp_path))
+    (tmp_path / "a").mkdir()
+    forgotten, written_now = tmp_path / "a" / ".put-forgotten", tmp_path / "a" / ".put-now"
+    for file in (forgotten, written_now):
+        file.write_bytes(b"half of a pack")
+    os.utime(forgotten, (0, 0))
+
+    await store.put("a/plugin.zip", DATA)
+
+    assert (forgotten.exists(), written_now.exists()) == (False, True)
+
+
 @pytest.mark.parametrize("kind", ["directory", "s3", "wrong key"])
 async def test_a_store_that_is_away_is_unavailable_and_nothing_else(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest
@@ -142,8 +165,9 @@ async def test_the_same_bytes_put_at_once_by_two_are_there_once(store: PackageSt
     assert await store.get(key, digest=digest_of(DATA)) == DATA
 
 
+@pytest.mark.parametrize("data", [DATA, bytes(9 * 1024**2)], ids=["whole", "in parts"])
 async def test_an_object_that_was_replaced_in_between_is_not_overwritten_unseen(
-    s3_endpoint: Any, key: str, request: pytest.FixtureRequest
+    s3_endpoint: Any, key: str, data: bytes
 ) -> None:
     """What the server itself says to a write that expects something else."""
     settings = msgspec.structs.replace(
@@ -157,9 +181,11 @@ async def test_an_object_that_was_replaced_in_between_is_not_overwritten_unseen(
     await store.put(key, b"first")
 
     async with store._errors(key) as client:
-        new = await store._stored(client, key, DATA, digest_of(DATA), {"IfNoneMatch": "*"})
-        other = await store._stored(client, key, DATA, digest_of(DATA), {"IfMatch": '"0123"'})
+        new = await store._stored(client, key, data, digest_of(data), {"IfNoneMatch": "*"})
+        other = await store._stored(client, key, data, digest_of(data), {"IfMatch": '"0123"'})
+        unfinished = (await client.list_multipart_uploads(Bucket=s3_endpoint.bucket)).get("Uploads", [])
 
     assert (new, other) == (False, False)
+    assert [upload["Key"] for upload in unfinished if upload["Key"] == key] == []
     assert await store.get(key, digest=digest_of(b"first")) == b"first"
     await store.close()

@@ -70,6 +70,7 @@ WITHOUT_A_BODY = {
     *(("GET", ORG + path) for path in ("/llm-configs", "/llm-configs/{config_id}", "/plugins", "/orchestrators")),
     *(("GET", ORG + "/plugins" + path) for path in ("/{plugin_id}", "/{pid}/versions", "/{plugin_id}/settings-schema")),
     *(("GET", catalogue + "/plugins/uploads/{upload_id}") for catalogue in (ORG, ADMIN)),
+    *(("GET", catalogue + "/plugins/{plugin_id}/logo") for catalogue in (ORG, ADMIN)),
     *(("GET", INSTANCE + path) for path in ("", "/status", "/graph", "/effective-config")),
     *(("GET", ADMIN + path) for path in ("/orgs/{org_id}", "/orgs/{org_id}/quota", "/users/{user_id}")),
     *(("GET", ADMIN + "/plugins" + path) for path in ("/{plugin_id}", "/{pid}/versions")),

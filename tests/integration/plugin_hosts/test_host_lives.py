@@ -22,11 +22,11 @@ from runtime_worker.plugins.in_process import InProcessBundle
 from runtime_worker.plugins.packages import PackageCache
 from runtime_worker.plugins.registry import BundleRegistry
 from runtime_worker.plugins.usage import Usage, usage_of
-from shared.errors import ConfigurationInvalid
 from shared.ids import new_id
 from shared.packages.directory import DirectoryStore
 from shared.packages.environments import Environments
 from shared.packages.modules import ROOT_PREFIX
+from shared.packages.workplaces import Workplaces
 from shared.settings import PluginHostSettings, read_worker_settings
 from tests.fakes.plugin_packages import package, snapshot_of
 from tests.integration.plugin_hosts.conftest import LoadHosted, MakeHosts
@@ -52,6 +52,16 @@ def keep(name: str) -> str:
     Path(name).write_text("kept")
     return str(Path(name).resolve())
 """
+WORKER = {
+    "SECRET_KEY": "a key for tests that is long enough",
+    "WORKER_TOKEN": "a token for tests that is long enough",
+    "ENCRYPTION_KEYS": "k:" + "00" * 32,
+    "CONTROL_PLANE_URL": "http://control.plane",
+    "MONGO_URL": "mongodb://nowhere",
+    "REDIS_URL": "redis://nowhere",
+    "BROKER_URL": "nats://nowhere",
+}
+"""What a worker has to be told before it starts; nothing of it is reached."""
 OPTIONS: dict[str, Any] = {
     "tools": TOOLS,
     "tool_names": "add, waits, crashes, keep",
@@ -67,6 +77,12 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
         while not condition():
             await asyncio.sleep(0.02)
+
+
+def own_bytes(process_id: int) -> int:
+    """Resident memory that would be free without it: what it shares with other processes does not count."""
+    lines = Path(f"/proc/{process_id}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Private_"))
 
 
 def is_gone(process_id: int) -> bool:
@@ -174,6 +190,13 @@ async def test_what_a_host_uses_is_read_from_the_kernel(load: LoadHosted) -> Non
     assert usage_of(2**22 + 1) is None
 
 
+async def test_one_more_idle_host_costs_at_most_25_megabytes(load: LoadHosted, make_hosts: MakeHosts) -> None:
+    hosts = make_hosts()
+    bundles = [await load(hosts=hosts, **OPTIONS) for _ in range(2)]
+
+    assert all(own_bytes(bundle.process_id or 0) <= 25_000_000 for bundle in bundles)
+
+
 def test_hosts_live_and_die_on_the_loop_that_workers_use(tmp_path: Path) -> None:
     """uvloop's pipes and sockets are its own."""
 
@@ -247,6 +270,15 @@ async def test_no_host_outlives_its_worker(tmp_path: Path) -> None:
 
     await until(lambda: is_gone(process_id) or _is_zombie(process_id))
 
+    # Nobody was left to remove what it had on disk; the next worker does, and leaves alone those that live.
+    work = tmp_path / "environments" / ".work"
+    (left,) = work.glob("process-*/host-*")
+    next_worker, another = Workplaces(work), Workplaces(work)
+    living = next_worker.make("host-")
+    assert not left.parent.exists()
+    another.open()
+    assert living.is_dir()
+
 
 def _is_zombie(process_id: int) -> bool:
     # Where nobody reaps orphans, an ended process stays in the table.
@@ -290,14 +322,40 @@ async def test_a_plugin_has_the_network_only_where_it_is_allowed_to(
     assert file_outcome.is_error
 
 
-def test_denied_egress_that_nothing_can_enforce_refuses_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
+WITHOUT_NAMESPACES = """
+import ctypes, os, sys
+
+user, group = os.getuid(), os.getgid()
+# In a user namespace of its own a process may forbid more of them. Where even the first is forbidden, so be it.
+if ctypes.CDLL(None).unshare(0x10000000) == 0:
+    for name, text in (("setgroups", "deny"), ("uid_map", f"0 {user} 1"), ("gid_map", f"0 {group} 1")):
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(text)
+    with open("/proc/sys/user/max_user_namespaces", "w") as file:
+        file.write("0")
+os.execv(sys.executable, [sys.executable, "-m", "runtime_worker"])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="namespaces are Linux's")
+def test_a_worker_that_cannot_take_the_network_from_plugins_does_not_start(tmp_path: Path) -> None:
+    variables = {**WORKER, "STORAGE_ROOT": str(tmp_path), "PLUGIN_EGRESS": "deny"}
+    environment = {"PATH": str(tmp_path), **{f"CADENCE_{name}": value for name, value in variables.items()}}
+
+    ended = subprocess.run(
+        [sys.executable, "-c", WITHOUT_NAMESPACES],
+        env=environment,
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert ended.returncode == 2, ended.stderr
+    assert ended.stderr.startswith("CADENCE_PLUGIN_EGRESS: deny is not possible here")
+    assert ended.stderr.count("\n") == 1
     assert network_for("allow") == "own"
-    monkeypatch.setattr("runtime_worker.plugins.egress._works", lambda command: False)
-
-    with pytest.raises(ConfigurationInvalid, match="CADENCE_PLUGIN_EGRESS: deny is not possible here") as refusal:
-        network_for("deny")
-
-    assert "\n" not in refusal.value.detail
 
 
 async def test_bubblewrap_is_used_where_namespaces_are_not_allowed(
@@ -331,17 +389,7 @@ def imported() -> set[str]:
 async def test_two_hundred_instances_of_an_organization_share_one_host_and_only_trusted_plugins_run_here(
     tmp_path: Path, store: DirectoryStore
 ) -> None:
-    variables = {
-        "SECRET_KEY": "a key for tests that is long enough",
-        "WORKER_TOKEN": "a token for tests that is long enough",
-        "ENCRYPTION_KEYS": "k:" + "00" * 32,
-        "STORAGE_ROOT": str(tmp_path / "store"),
-        "PACKAGE_CACHE": str(tmp_path / "cache"),
-        "CONTROL_PLANE_URL": "http://control.plane",
-        "MONGO_URL": "mongodb://nowhere",
-        "REDIS_URL": "redis://nowhere",
-        "BROKER_URL": "nats://nowhere",
-    }
+    variables = {**WORKER, "STORAGE_ROOT": str(tmp_path / "store"), "PACKAGE_CACHE": str(tmp_path / "cache")}
     registry = BundleRegistry(read_worker_settings({f"CADENCE_{name}": value for name, value in variables.items()}))
     data, org_id = package(**OPTIONS), new_id()
     plugin = snapshot_of(data, org_id=org_id)

@@ -5,7 +5,9 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,6 +26,11 @@ def environments(tmp_path: Path, index: str) -> Environments:
     return Environments(tmp_path / "environments", index_url=index)
 
 
+async def locked(requires: tuple[str, ...], **options: Any) -> str:
+    with tempfile.TemporaryDirectory() as home:
+        return await resolve(requires, home=Path(home), **options)
+
+
 def seen_by_a_plugin(program: str, *places: Path) -> str:
     """What a program prints that runs as a plugin's process does: without site-packages."""
     path = f"import sys; sys.path += {[str(place) for place in places]!r}\n"
@@ -36,7 +43,7 @@ def seen_by_a_plugin(program: str, *places: Path) -> str:
 async def test_declared_dependencies_become_a_lock_and_the_lock_an_environment(
     environments: Environments, index: str
 ) -> None:
-    lock = await resolve(("tides>=1.5", "pydantic>=2", "cadence-sdk"), index_url=index)
+    lock = await locked(("tides>=1.5", "pydantic>=2", "cadence-sdk"), index_url=index)
 
     # moon came along with tides; what the platform provides is not locked.
     assert lock == lock_line("moon", "0.5", MOON).replace(" --", " \\\n    --") + lock_line(
@@ -105,11 +112,11 @@ async def test_wheels_that_come_with_the_plugin_are_all_that_is_used(tmp_path: P
     away = "http://127.0.0.1:1/simple"
     environments = Environments(tmp_path / "environments", index_url=away)
 
-    lock = await resolve(("moon",), index_url=away, wheels=wheels)
+    lock = await locked(("moon",), index_url=away, wheels=wheels)
 
     assert seen_by_a_plugin("import moon; print('here')", await environments.ensure(lock, wheels=wheels)) == "here"
     with pytest.raises(DependenciesUnavailable, match="tides was not found in the provided package locations"):
-        await resolve(("tides",), index_url=away, wheels=wheels)
+        await locked(("tides",), index_url=away, wheels=wheels)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +129,7 @@ async def test_wheels_that_come_with_the_plugin_are_all_that_is_used(tmp_path: P
 )
 async def test_what_cannot_be_resolved_is_told_in_words(requires: tuple[str, ...], reason: str, index: str) -> None:
     with pytest.raises(DependenciesUnavailable) as refusal:
-        await resolve(requires, index_url=index)
+        await locked(requires, index_url=index)
 
     assert reason in refusal.value.detail
     assert index not in refusal.value.detail
@@ -144,7 +151,7 @@ async def test_an_index_that_does_not_answer_is_no_fault_of_the_plugin(tmp_path:
     away = "http://user:canary@127.0.0.1:1/simple"
 
     with pytest.raises(PackageIndexUnavailable) as trouble:
-        await resolve(("tides",), index_url=away)
+        await locked(("tides",), index_url=away)
     with pytest.raises(PackageIndexUnavailable):
         await Environments(tmp_path / "e", index_url=away).ensure(lock_line("tides", "1.0", OLD))
 

@@ -136,6 +136,26 @@ async def test_a_failed_reload_keeps_the_old_one_serving_and_is_reported(setup: 
     assert await setup.served() == "A"
 
 
+async def test_a_build_that_waits_for_something_says_for_what_until_it_is_over(setup: Setup) -> None:
+    setup.builder.may_finish.clear()
+    setup.change(1, "A")
+    loading = asyncio.create_task(setup.served())
+    async with asyncio.timeout(5):
+        while not setup.reports.told:
+            await asyncio.sleep(0)
+
+    setup.pool.explain_build(setup.snapshot.instance_id, "installing the dependencies of com.acme.calc@1.0.0")
+    setup.pool.explain_build(UUID(int=1), "nobody knows it")
+    setup.pool.report_all()
+
+    told = [(state.state, state.reason) for state in setup.reports.told]
+    assert told[1:] == [("building", "installing the dependencies of com.acme.calc@1.0.0")] * 2
+    setup.builder.may_finish.set()
+    await loading
+    setup.pool.report_all()
+    assert (setup.reports.told[-1].state, setup.reports.told[-1].reason) == ("ready", None)
+
+
 async def test_a_failed_build_answers_at_once_until_its_wait_is_over(setup: Setup) -> None:
     setup.builder.failing.add(setup.snapshot.instance_id)
     setup.change(1, "A")
