@@ -85,6 +85,11 @@ lint:
 [group('develop')]
 check: lint test
 
+# Ask every route as every kind of caller, and print who gets what
+[group('develop')]
+isolation:
+    @uv run -q pytest -q --matrix -k isolation_matrix tests/integration/control_plane tests/integration/runtime_worker
+
 # Measure: `streaming` against a plain relay, or `plugins` in their hosts (options: see --help)
 [group('develop')]
 bench *options:

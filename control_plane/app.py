@@ -33,6 +33,10 @@ from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
 from litestar.di import Provide
 
+from control_plane.api_keys.handlers import admin_router as api_keys_admin_router
+from control_plane.api_keys.handlers import router as api_keys_router
+from control_plane.audit.handlers import router as audit_router
+from control_plane.audit.recording import AuditTrail
 from control_plane.auth.handlers import router as auth_router
 from control_plane.events.background import relay_running
 from control_plane.frameworks.handlers import router as frameworks_router
@@ -62,6 +66,10 @@ from control_plane.plugins.logo_handlers import router as logos_router
 from control_plane.plugins.mcp_handlers import admin_router as mcp_admin_router
 from control_plane.plugins.mcp_handlers import router as mcp_router
 from control_plane.provider_models.handlers import router as provider_models_router
+from control_plane.roles.handlers import router as roles_router
+from control_plane.sessions.handlers import admin_router as sessions_admin_router
+from control_plane.sessions.handlers import router as sessions_router
+from control_plane.single_sign_on.handlers import router as single_sign_on_router
 from control_plane.users.handlers import router as users_router
 from control_plane.wiring import DEPENDENCIES, Resources
 from control_plane.workers.handlers import router as fleet_router
@@ -75,10 +83,16 @@ ROUTERS: list[Router] = [
     document_router,
     auth_router,
     me_router,
+    single_sign_on_router,
+    sessions_router,
+    sessions_admin_router,
+    api_keys_router,
+    api_keys_admin_router,
     organizations_router,
     organizations_admin_router,
     members_router,
     users_router,
+    roles_router,
     llm_configs_router,
     plugins_router,
     plugins_admin_router,
@@ -90,6 +104,7 @@ ROUTERS: list[Router] = [
     provider_models_router,
     orchestrators_router,
     fleet_router,
+    audit_router,
     internal_router,
     health_router,
     health_api_router,
@@ -114,7 +129,7 @@ def create_app(settings: ControlPlaneSettings) -> Litestar:
         lifespan=[_running],
         logging_config=None,
     )
-    app.asgi_handler = RequestIds(IdempotentAnswers(OptionsAnswers(app.asgi_handler)))
+    app.asgi_handler = RequestIds(IdempotentAnswers(AuditTrail(OptionsAnswers(app.asgi_handler))))
     return app
 
 

@@ -18,12 +18,16 @@ from redis.backoff import NoBackoff
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from control_plane.api_keys.records import keep_api_key_uses, load_api_key
+from control_plane.api_keys.repository import APIKeyRepository
+from control_plane.api_keys.service import APIKeyService
+from control_plane.audit.retention import keep_retention
 from control_plane.auth.grants import AccessChanges, load_grant
 from control_plane.auth.passwords import Passwords
 from control_plane.auth.service import AuthService
 from control_plane.auth.throttle import LoginThrottle
 from control_plane.database.commits import commit
-from control_plane.database.engine import create_engine, session_factory
+from control_plane.database.engine import Database, create_engine, scoped
 from control_plane.events.publisher import publisher_for
 from control_plane.gateway.directory import WorkerDirectory
 from control_plane.gateway.gateway import Gateway
@@ -54,18 +58,27 @@ from control_plane.plugins.settings import PluginSettings
 from control_plane.plugins.uploads import UploadService
 from control_plane.provider_models.repository import ProviderModelRepository
 from control_plane.provider_models.service import ProviderModelService
+from control_plane.roles.repository import RoleRepository
+from control_plane.roles.service import RoleService
+from control_plane.single_sign_on.attempts import LoginAttempts
+from control_plane.single_sign_on.provider import OpenIDProvider
+from control_plane.single_sign_on.repository import IdentityRepository
+from control_plane.single_sign_on.service import SingleSignOn
 from control_plane.users.repository import UserRepository
 from control_plane.users.service import UserService
 from control_plane.workers.client import WorkerClient
 from control_plane.workers.service import FleetService
 from shared.clock import SystemClock
-from shared.errors import StoreUnavailable
+from shared.errors import NotFound, StoreUnavailable
 from shared.logging import get_logger
 from shared.packages.environments import Environments
 from shared.packages.inspection.inspector import Inspector
 from shared.packages.inspection.preparation import Preparation, PreparedPackage
 from shared.packages.opening import open_store
+from shared.security.api_key_uses import APIKeyUses
+from shared.security.api_keys import APIKeyCache
 from shared.security.grants import GrantCache, GrantInvalidator
+from shared.security.principals import Authenticator
 from shared.security.sessions import SessionStore
 from shared.security.tokens import TokenSigner
 from shared.settings import ControlPlaneSettings, DirectoryPluginSettings
@@ -86,13 +99,23 @@ class Resources:
         self.clock = SystemClock()
         self.engine = create_engine(settings.postgres_url)
         # Single reads that need no transaction: no BEGIN and no COMMIT around them.
-        self.autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
-        self.database = session_factory(self.engine)
+        self.autocommit = scoped(self.engine.execution_options(isolation_level="AUTOCOMMIT"), None)
+        self.database = Database(self.engine)
         self.redis = create_redis(settings.redis_url)
         self.keyring = settings.security.keyring
+        self.api_key_uses = APIKeyUses(self.redis, self.clock)
         self.tokens = TokenSigner(settings.security.secret_key, settings.security.jwt_algorithm)
         self.sessions = SessionStore(self.redis, self.clock)
         self.grants = GrantCache(self.redis, partial(load_grant, self.autocommit))
+        self.authenticator = Authenticator(
+            redis=self.redis,
+            clock=self.clock,
+            tokens=self.tokens,
+            sessions=self.sessions,
+            grants=self.grants,
+            api_keys=APIKeyCache(self.redis, partial(load_api_key, self.autocommit)),
+            uses=self.api_key_uses,
+        )
         self.invalidator = GrantInvalidator(self.redis)
         self.passwords = Passwords()
         self.throttle = LoginThrottle(self.redis)
@@ -101,6 +124,8 @@ class Resources:
         self.worker_client = WorkerClient(self.gateway, settings.security.worker_token)
         self.model_probe = ModelProbe(allow_private=settings.allow_private_model_hosts)
         self.mcp_discovery = MCPDiscovery(allow_private=settings.allow_private_model_hosts)
+        self.login_attempts = LoginAttempts(self.redis)
+        self.openid_provider = OpenIDProvider(settings.single_sign_on) if settings.single_sign_on else None
         self.packages = open_store(settings.packages)
         self.environments = Environments(settings.package_cache / "environments", index_url=settings.packages.index_url)
         inspector = Inspector(self.environments, needs_walls=settings.process.is_production)
@@ -118,16 +143,23 @@ class Resources:
         """Close what was opened when the application stops."""
         pruning = asyncio.create_task(prune_environments(self))
         directories = self.settings.directory_plugins
-        registering = asyncio.create_task(directory_plugins(self, directories).run()) if directories else None
+        tasks = [asyncio.create_task(keep_api_key_uses(self.api_key_uses, self.autocommit))]
+        if days := self.settings.audit_retention_days:
+            tasks.append(asyncio.create_task(keep_retention(self.database, self.clock, days)))
+        if directories:
+            tasks.append(asyncio.create_task(directory_plugins(self, directories).run()))
         try:
             async with self.gateway.running():
                 yield
         finally:
-            if registering is not None:
-                registering.cancel()
-                await asyncio.gather(registering, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self.api_key_uses.tell()
             await self.uploads.close()
             await self.model_probe.close()
+            if self.openid_provider is not None:
+                await self.openid_provider.close()
             await self._health_publisher.stop()
             await self.packages.close()
             pruning.cancel()
@@ -169,6 +201,17 @@ def access_changes(session: AsyncSession, resources: Resources) -> AccessChanges
     return AccessChanges(session, resources.invalidator, resources.sessions)
 
 
+def provide_api_keys(session: NamedDependency[AsyncSession], resources: NamedDependency[Resources]) -> APIKeyService:
+    return APIKeyService(
+        session=session,
+        keys=APIKeyRepository(session),
+        users=UserRepository(session),
+        grants=resources.grants,
+        access=access_changes(session, resources),
+        clock=resources.clock,
+    )
+
+
 def provide_auth(session: NamedDependency[AsyncSession], resources: NamedDependency[Resources]) -> AuthService:
     return AuthService(
         session=session,
@@ -190,11 +233,22 @@ def provide_members(session: NamedDependency[AsyncSession], resources: NamedDepe
     )
 
 
+def provide_roles(session: NamedDependency[AsyncSession], resources: NamedDependency[Resources]) -> RoleService:
+    return RoleService(
+        session=session,
+        roles=RoleRepository(session),
+        users=UserRepository(session),
+        members=provide_members(session, resources),
+        access=access_changes(session, resources),
+    )
+
+
 def provide_users(session: NamedDependency[AsyncSession], resources: NamedDependency[Resources]) -> UserService:
     return UserService(
         session=session,
         users=UserRepository(session),
         members=provide_members(session, resources),
+        roles=provide_roles(session, resources),
         access=access_changes(session, resources),
         passwords=resources.passwords,
         throttle=resources.throttle,
@@ -209,6 +263,22 @@ def provide_organizations(
         organizations=OrganizationRepository(session),
         access=access_changes(session, resources),
         retire_instances=definition_saver(session, resources).retire_instances_of,
+    )
+
+
+def provide_single_sign_on(
+    session: NamedDependency[AsyncSession], resources: NamedDependency[Resources]
+) -> SingleSignOn:
+    if resources.settings.single_sign_on is None:
+        raise NotFound
+    return SingleSignOn(
+        settings=resources.settings.single_sign_on,
+        identities=IdentityRepository(session),
+        users=provide_users(session, resources),
+        members=provide_members(session, resources),
+        organizations=provide_organizations(session, resources),
+        sessions=resources.sessions,
+        token_minutes=resources.settings.security.access_token_minutes,
     )
 
 
@@ -269,14 +339,14 @@ def directory_plugins(resources: Resources, settings: DirectoryPluginSettings) -
 
 
 async def is_registered(resources: Resources, plugin: DirectoryPlugin, digest: str) -> bool:
-    async with resources.database() as session:
+    async with resources.database(plugin.owner) as session:
         rows = await PluginRepository(session).own_versions(plugin.owner, plugin.pid)
     return any(row.version == plugin.version and row.digest == digest for row in rows)
 
 
 async def register_upload(resources: Resources, upload: Upload, package: PreparedPackage) -> UUID:
     """Store an upload that no request waits for any more; the id of its row."""
-    async with resources.database() as session:
+    async with resources.database(upload.owner) as session:
         row, _ = await provide_plugin_uploads(session, resources).register(upload, package)
         await commit(session)
         return row.id
@@ -327,7 +397,7 @@ def provide_llm_configs(
 
 async def read_probe_request(resources: Resources, org_id: UUID, config_id: UUID) -> ProbeRequest:
     """What a test call of an LLM config needs, read in a transaction that is over before the call begins."""
-    async with resources.database() as session:
+    async with resources.database(org_id) as session:
         return await provide_llm_configs(session, resources).probe_request(org_id, config_id)
 
 
@@ -341,6 +411,7 @@ def _sync(provider: Any) -> Provide:
 
 DEPENDENCIES: dict[str, Provide] = {
     "resources": _sync(provide_resources),
+    "api_keys": _sync(provide_api_keys),
     "auth": _sync(provide_auth),
     "feed": _sync(provide_feed),
     "fleet": _sync(provide_fleet),
@@ -355,5 +426,7 @@ DEPENDENCIES: dict[str, Provide] = {
     "plugins": _sync(provide_plugins),
     "provider_models": _sync(provide_provider_models),
     "readiness": _sync(provide_readiness),
+    "roles": _sync(provide_roles),
+    "single_sign_on": _sync(provide_single_sign_on),
     "users": _sync(provide_users),
 }

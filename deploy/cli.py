@@ -54,6 +54,11 @@ plugins.command("push")(plugin_push.push)
 app.add_typer(plugins, name="plugin", rich_help_panel="Plugins")
 
 
+audit = typer.Typer(help="Who changed what.", no_args_is_help=True, rich_markup_mode="rich")
+audit.command("verify")(planes.audit_verify)
+app.add_typer(audit, name="audit", rich_help_panel=_LOOK)
+
+
 def main() -> None:
     """Exit codes: 0 done, 1 it could not be done, 2 the command or the settings are wrong, 3 nothing is running."""
     try:

@@ -1,4 +1,4 @@
-"""Alembic's entry point. The URL comes from `CADENCE_POSTGRES_URL` or from whoever calls `migrations.__main__`."""
+"""Alembic's entry point. The URLs come from whoever calls `migrations.__main__`."""
 
 import os
 
@@ -7,6 +7,7 @@ from sqlalchemy import create_engine, pool, text
 from sqlalchemy.engine import make_url
 
 from control_plane.database.metadata import metadata
+from migrations.application_login import admit
 
 # Two migrate jobs that start together must not both run the same migration.
 _MIGRATION_LOCK = 0x0CADE4CF
@@ -20,6 +21,8 @@ def run() -> None:
         with context.begin_transaction():
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
             context.run_migrations()
+            if application_url := context.config.attributes.get("application_url"):
+                admit(connection, application_url)
 
 
 run()

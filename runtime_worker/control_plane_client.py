@@ -8,6 +8,7 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
 
 from shared.errors import NotFound, StoreUnavailable
 from shared.logging import get_logger
+from shared.security.api_keys import APIKeyRecord
 from shared.security.grants import Grant
 from shared.snapshots import ChangePage, OrchestratorSnapshot
 
@@ -47,6 +48,13 @@ class ControlPlaneClient:
     async def grant(self, user_id: UUID, org_id: UUID | None) -> Grant:
         query = {"org_id": str(org_id)} if org_id else {}
         return await self._get(f"/internal/grants/{user_id}", query, Grant)
+
+    async def api_key(self, digest: str) -> APIKeyRecord | None:
+        """None when there is no such key."""
+        try:
+            return await self._get(f"/internal/api-keys/{digest}", {}, APIKeyRecord)
+        except NotFound:
+            return None
 
     async def _get(self, path: str, query: dict[str, str], kind: type[T]) -> T:
         if self._session is None:

@@ -31,7 +31,10 @@ from runtime_worker.turn.run_lookup import RunLookup
 from runtime_worker.turn.service import TurnService
 from shared.clock import Clock, SystemClock
 from shared.ids import new_id
+from shared.security.api_key_uses import APIKeyUses
+from shared.security.api_keys import APIKeyCache
 from shared.security.grants import GrantCache
+from shared.security.principals import Authenticator
 from shared.security.sessions import SessionStore
 from shared.security.tokens import TokenSigner
 from shared.settings import WorkerSettings
@@ -78,9 +81,16 @@ class Worker:
         self.store = MongoConversationStore(self._mongo)
         self.control_plane = ControlPlaneClient(settings.control_plane_url, settings.security.worker_token)
 
-        self.tokens = TokenSigner(settings.security.secret_key, settings.security.jwt_algorithm)
-        self.sessions = SessionStore(self.redis, clock)
-        self.grants = GrantCache(self.redis, self.control_plane.grant)
+        self._api_key_uses = APIKeyUses(self.redis, clock)
+        self.authenticator = Authenticator(
+            redis=self.redis,
+            clock=clock,
+            tokens=TokenSigner(settings.security.secret_key, settings.security.jwt_algorithm),
+            sessions=SessionStore(self.redis, clock),
+            grants=GrantCache(self.redis, self.control_plane.grant),
+            api_keys=APIKeyCache(self.redis, self.control_plane.api_key),
+            uses=self._api_key_uses,
+        )
 
         self.table = RunTable()
         self._heap = Heap(is_idle=lambda: len(self.table) == 0)
@@ -144,6 +154,7 @@ class Worker:
         start("cancellations", self._cancellations.run())
         start("save-backlog", self._backlog.run())
         start("plugin-hosts", self._parts.hosts.watch())
+        start("api-key-uses", self._api_key_uses.run())
         try:
             async with asyncio.timeout(FIRST_SYNC_SECONDS):
                 await self.reconciler.wait_until_caught_up()
@@ -165,6 +176,7 @@ class Worker:
             await self.drain()
         await self._backlog.drain(SAVE_ON_EXIT_SECONDS)
         await self._background.stop()
+        await self._api_key_uses.tell()
         await self.topology.leave()
         await self.events.stop()
         await self.pool.close()

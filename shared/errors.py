@@ -161,6 +161,24 @@ class WrongCredentials(DomainError):
     kind, code, title = Kind.UNAUTHENTICATED, "AU-0002", "Wrong username or password"
 
 
+class SingleSignOnRefused(DomainError):
+    """The OpenID provider did not vouch for the caller, or not in a way that can be believed."""
+
+    kind, code, title = Kind.UNAUTHENTICATED, "AU-0003", "The single sign-on did not succeed"
+
+
+class IdentityProviderUnavailable(DomainError):
+    """The OpenID provider does not answer, or not as one."""
+
+    kind, code, title, retryable = Kind.UPSTREAM, "AU-0004", "The identity provider does not answer", True
+
+
+class LocalPasswordsOff(DomainError):
+    """This deployment logs people in at its identity provider only."""
+
+    kind, code, title = Kind.FORBIDDEN, "AZ-0003", "Passwords are switched off"
+
+
 class PermissionMissing(DomainError):
     kind, code, title = Kind.FORBIDDEN, "AZ-0001", "Permission missing"
 

@@ -79,6 +79,9 @@ class ControlPlaneSettings(msgspec.Struct, frozen=True):
     allow_private_model_hosts: bool
     package_cache: Path = Path(DEFAULT_PACKAGE_CACHE)
     directory_plugins: DirectoryPluginSettings | None = None
+    single_sign_on: "SingleSignOnSettings | None" = None
+    local_passwords: bool = True
+    audit_retention_days: int = 400
 
 
 class ServingSettings(msgspec.Struct, frozen=True):
@@ -108,6 +111,24 @@ class PluginHostSettings(msgspec.Struct, frozen=True):
     open_files: int = 256
     file_mb: int = 64
     idle_seconds: int = 600
+
+
+class SingleSignOnSettings(msgspec.Struct, frozen=True):
+    """The OpenID provider. `redirect_url` is our callback as it is registered there.
+
+    `roles_claim` is where a token lists the user's roles. Who has one of `sys_admin_roles` is sys_admin, and who has
+    one of `org_admin_roles` is admin of the organization that the domain of their email belongs to. Where none are
+    named, the provider has no say in it.
+    """
+
+    issuer: str
+    client_id: str
+    client_secret: str
+    redirect_url: str
+    scopes: tuple[str, ...]
+    roles_claim: str
+    org_admin_roles: frozenset[str]
+    sys_admin_roles: frozenset[str]
 
 
 class WorkerSettings(msgspec.Struct, frozen=True):
@@ -148,7 +169,12 @@ def read_control_plane_settings(variables: Mapping[str, str]) -> ControlPlaneSet
         allow_private_model_hosts=env.flag("ALLOW_PRIVATE_MODEL_HOSTS", default=False),
         package_cache=_package_cache(env),
         directory_plugins=_directory_plugins(env),
+        single_sign_on=_single_sign_on(env, process),
+        audit_retention_days=env.integer("AUDIT_RETENTION_DAYS", 400, 0, 36_500),
+        local_passwords=env.flag("LOCAL_PASSWORDS", default=True),
     )
+    if not settings.local_passwords and settings.single_sign_on is None:
+        env.problems.append(f"{PREFIX}LOCAL_PASSWORDS: nobody could log in without {PREFIX}OIDC_ISSUER")
     if process.is_production and "*" in settings.cors_origins:
         env.problems.append(f"{PREFIX}CORS_ORIGINS: '*' is not allowed in production, where requests carry credentials")
     return env.finish(settings)
@@ -250,6 +276,22 @@ def _directory_plugins(env: Environment) -> DirectoryPluginSettings | None:
         )
     return DirectoryPluginSettings(
         Path(system).resolve() if system else None, Path(tenants).resolve() if tenants else None
+    )
+
+
+def _single_sign_on(env: Environment, process: ProcessSettings) -> SingleSignOnSettings | None:
+    if not env.text("OIDC_ISSUER"):
+        return None
+    schemes = ("https",) if process.is_production else ("https", "http")
+    return SingleSignOnSettings(
+        issuer=env.url("OIDC_ISSUER", schemes=schemes),
+        client_id=env.text("OIDC_CLIENT_ID"),
+        client_secret=env.text("OIDC_CLIENT_SECRET"),
+        redirect_url=env.url("OIDC_REDIRECT_URL", schemes=schemes),
+        scopes=tuple(env.text("OIDC_SCOPES", default="openid profile email").split()),
+        roles_claim=env.text("OIDC_ROLES_CLAIM", default="roles"),
+        org_admin_roles=frozenset(env.names("OIDC_ORG_ADMIN_ROLES")),
+        sys_admin_roles=frozenset(env.names("OIDC_SYS_ADMIN_ROLES")),
     )
 
 

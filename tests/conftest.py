@@ -2,7 +2,8 @@
 
 Shared by the tests of one xdist worker:
 
-- `postgres_url`: a database of the test's own with the newest schema, dropped afterwards.
+- `postgres_url`: a database of the test's own with the newest schema, dropped afterwards, with the application's login.
+- `postgres_owner_url`: the same database with the login that owns it.
 - `empty_postgres_url`: the same without any table.
 - `mongo_url`: one server for all; databases are per organization, so a test makes organization ids of its own.
 - `redis_url`, `redis`: an empty Redis, and a client of it (bytes in, bytes out).
@@ -40,7 +41,7 @@ from deploy.local.server import Server
 from deploy.local.valkey import Valkey
 from tests.backing import containers
 from tests.backing.find import MISSING, give_up, located, running
-from tests.backing.postgres import Databases, migrate
+from tests.backing.postgres import Databases, application_url, migrate
 from tests.backing.rabbitmq import Broker, rabbitmq
 from tests.fakes.clock import ManualClock
 
@@ -71,9 +72,14 @@ def postgres_databases() -> Iterator[Databases]:
 
 
 @pytest.fixture
-def postgres_url(postgres_databases: Databases) -> Iterator[str]:
+def postgres_owner_url(postgres_databases: Databases) -> Iterator[str]:
     with postgres_databases.clone() as url:
         yield url
+
+
+@pytest.fixture
+def postgres_url(postgres_owner_url: str) -> str:
+    return application_url(postgres_owner_url)
 
 
 @pytest.fixture
@@ -199,6 +205,10 @@ def _private(server: type[Server], *, is_durable: bool = False) -> Iterator[Serv
             yield started
     except ServerUnavailable as error:
         give_up(str(error))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--matrix", action="store_true", help="print what every caller gets from every route")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,20 +1,29 @@
 """The connection pool."""
 
-from sqlalchemy.engine import make_url
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from typing import Any
+from uuid import UUID
 
+from sqlalchemy import Connection, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+
+from control_plane.database.changes import ObservedSession
 from control_plane.database.connection import BoundedConnection
+from control_plane.database.scopes import NO_ORGANIZATION, scope_of
 
 POOL_SIZE = 16
 CONNECT_SECONDS = 3
+SCOPE = "scope"
+"""The execution option that holds a `Scope`."""
 
 
 def create_engine(postgres_url: str) -> AsyncEngine:
     """An engine on psycopg 3 for a plain `postgresql://` URL. Connections are tested before use, so that a restarted
-    server costs no failed request, and give up on a server that hangs.
+    server costs no failed request, and give up on a server that hangs. They see no organization's rows unless the
+    execution option SCOPE says whose.
     """
     url = make_url(postgres_url).set(drivername="postgresql+psycopg")
-    return create_async_engine(
+    engine = create_async_engine(
         url,
         pool_size=POOL_SIZE,
         max_overflow=POOL_SIZE,
@@ -28,7 +37,33 @@ def create_engine(postgres_url: str) -> AsyncEngine:
             "application_name": "cadence-control-plane",
         },
     )
+    event.listen(engine.sync_engine, "begin", _take_scope)
+    event.listen(engine.sync_engine, "checkin", _forget_scope)
+    return engine
 
 
-def session_factory(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
-    return async_sessionmaker(engine, expire_on_commit=False)
+def scoped(engine: AsyncEngine, org_id: UUID | None) -> AsyncEngine:
+    """The same connections, for one organization's rows or, for None, for those of all."""
+    return engine.execution_options(**{SCOPE: scope_of(org_id)})
+
+
+class Database:
+    """Makes sessions, each for one organization's rows or, without one, for the platform's work on those of all."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    def __call__(self, org_id: UUID | None = None) -> AsyncSession:
+        return AsyncSession(scoped(self._engine, org_id), expire_on_commit=False, sync_session_class=ObservedSession)
+
+
+def _take_scope(connection: Connection) -> None:
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, BoundedConnection)  # noqa: S101 - the engine makes no others
+    driver.scope = connection.get_execution_options().get(SCOPE, NO_ORGANIZATION)
+
+
+def _forget_scope(dbapi_connection: Any, _: object) -> None:
+    """The pool tests a connection before it lends it again, which is no reason to change its role."""
+    if dbapi_connection is not None:
+        dbapi_connection.driver_connection.scope = None

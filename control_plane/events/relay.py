@@ -11,6 +11,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from control_plane.database.scopes import PLATFORM_ROLE
 from control_plane.events.outbox import CHANNEL
 from control_plane.events.publisher import EventPublisher
 from shared.errors import BrokerUnavailable
@@ -68,6 +69,8 @@ class Relay:
                 try:
                     connection = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True)
                     async with connection:
+                        # The outbox holds the events of every organization.
+                        await connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(PLATFORM_ROLE)))
                         await self._wait_for_turn(connection)
                         await self._lead(connection)
                 except psycopg.OperationalError as error:

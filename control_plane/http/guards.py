@@ -1,12 +1,11 @@
 """Who may call: guards for handlers, and the principal they leave for them.
 
-Every handler has exactly one of `guards=[may(...)]`, `guards=[signed_in]` or `guards=[public]`; a test holds that.
+Every handler has exactly one of `guards=[may(...)]`, `[signed_in]`, `[session_only]`, `[refreshing]` or
+`[public]`; a test holds that.
 """
 
 from typing import Any
-from uuid import UUID
 
-import msgspec
 import structlog
 from litestar import Request
 from litestar.connection import ASGIConnection
@@ -14,18 +13,15 @@ from litestar.handlers.base import BaseRouteHandler
 
 from control_plane.wiring import Resources
 from shared.errors import NotAuthenticated
-from shared.security.grants import Grant
+from shared.logging import get_logger
 from shared.security.permissions import Permission
+from shared.security.principals import Principal
+
+__all__ = ["Connection", "Principal", "may", "provide_principal", "public", "refreshing", "session_only", "signed_in"]
+
+log = get_logger(__name__)
 
 Connection = ASGIConnection[Any, Any, Any, Any]
-
-
-class Principal(msgspec.Struct, frozen=True):
-    """Whoever is calling. `grant` is for the organization in the path, or for the system when there is none."""
-
-    user_id: UUID
-    session_id: str
-    grant: Grant
 
 
 class _PermissionGuard:
@@ -35,23 +31,45 @@ class _PermissionGuard:
     async def __call__(self, connection: Connection, _: BaseRouteHandler) -> None:
         grant = (await _authenticate(connection)).grant
         grant.require(self.permission)
-        if not grant.is_sys_admin:
+        if not (grant.is_sys_admin or self.permission.is_of_system):
             grant.require_active_organization()
 
 
 def may(permission: Permission) -> _PermissionGuard:
     """Require a permission: in the organization of the path's `org_id` when there is one, else in the system.
 
-    A member of a suspended organization gets OrganizationSuspended; a sys_admin still gets in to look after it.
+    A member of a suspended organization gets OrganizationSuspended; the platform's own people still get in to look
+    after it.
     """
     return _PermissionGuard(permission)
 
 
 async def signed_in(connection: Connection, _: BaseRouteHandler) -> None:
-    """Require a living session and nothing more."""
+    """Require a living session or an API key, and nothing more."""
     principal = await _authenticate(connection)
     if not principal.grant.is_alive:
         raise NotAuthenticated
+
+
+async def session_only(connection: Connection, handler: BaseRouteHandler) -> None:
+    """Require a living session: what is about sessions has nothing to say to an API key."""
+    await signed_in(connection, handler)
+    if connection.scope["state"]["principal"].session_id is None:
+        raise NotAuthenticated
+
+
+async def refreshing(connection: Connection, handler: BaseRouteHandler) -> None:
+    """Require a living session. One that was exchanged before ends everything that came of the same login."""
+    try:
+        await session_only(connection, handler)
+    except NotAuthenticated:
+        resources: Resources = connection.app.state.resources
+        _, _, token = connection.headers.get("authorization", "").partition(" ")
+        # Raises for what we have not signed: nobody ends a session by making up its id.
+        claims = resources.tokens.verify(token.strip())
+        if (spent := await resources.sessions.end_if_reused(claims.session_id)) is not None:
+            log.warning("session_reused", user_id=str(spent.user_id))
+        raise
 
 
 async def public(_: Connection, __: BaseRouteHandler) -> None:
@@ -66,19 +84,13 @@ def provide_principal(request: Request[Any, Any, Any]) -> Principal:
 
 
 async def _authenticate(connection: Connection) -> Principal:
-    """Raises NotAuthenticated. Redis is asked for the session on every request: a token alone proves nothing."""
+    """Raises NotAuthenticated."""
     resources: Resources = connection.app.state.resources
-    scheme, _, token = connection.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token:
-        raise NotAuthenticated
-    claims = resources.tokens.verify(token.strip())
-    session = await resources.sessions.get(claims.session_id)
-    if session.user_id != claims.user_id:
-        raise NotAuthenticated
-    grant = await resources.grants.get(session.user_id, connection.path_params.get("org_id"))
-    principal = Principal(session.user_id, session.session_id, grant)
+    principal = await resources.authenticator.identify(connection.headers, connection.path_params.get("org_id"))
     connection.scope["state"]["principal"] = principal
-    structlog.contextvars.bind_contextvars(user_id=str(session.user_id))
-    if grant.org_id:
-        structlog.contextvars.bind_contextvars(org_id=str(grant.org_id))
+    structlog.contextvars.bind_contextvars(user_id=str(principal.user_id))
+    if principal.api_key:
+        structlog.contextvars.bind_contextvars(api_key_id=str(principal.api_key.key_id))
+    if principal.grant.org_id:
+        structlog.contextvars.bind_contextvars(org_id=str(principal.grant.org_id))
     return principal

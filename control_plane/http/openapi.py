@@ -19,7 +19,7 @@ from litestar.openapi.spec import Components, SecurityScheme, Server
 from litestar.routes import HTTPRoute
 
 from control_plane.gateway.chat_api import add_chat_api
-from control_plane.http.guards import may, public
+from control_plane.http.guards import may, public, refreshing, session_only
 from shared.errors import (
     BodyTooLarge,
     Conflict,
@@ -41,6 +41,7 @@ from shared.security.permissions import Permission
 
 PermissionGuard = type(may(Permission.PROFILE_READ))
 SCHEME = "session"
+KEY_SCHEME = "api_key"
 _ERRORS = "errors"
 _KEEPS_SECRET = "keeps_secret"  # noqa: S105 - the name of an option
 
@@ -78,7 +79,10 @@ def openapi_config(version: str) -> OpenAPIConfig:
         use_handler_docstrings=True,
         servers=[Server(url="/")],
         components=Components(
-            security_schemes={SCHEME: SecurityScheme(type="http", scheme="bearer", bearer_format="JWT")}
+            security_schemes={
+                SCHEME: SecurityScheme(type="http", scheme="bearer", bearer_format="JWT"),
+                KEY_SCHEME: SecurityScheme(type="apiKey", security_scheme_in="header", name="X-API-KEY"),
+            }
         ),
     )
 
@@ -134,7 +138,9 @@ def _complete(operation: dict[str, Any], path: str, method: str, handler: HTTPRo
     if public in guards:
         operation["security"] = []
     else:
-        operation["security"] = [{SCHEME: []}]
+        operation["security"] = (
+            [{SCHEME: []}] if {session_only, refreshing} & set(guards) else [{SCHEME: []}, {KEY_SCHEME: []}]
+        )
         permissions = [guard.permission.value for guard in guards if isinstance(guard, PermissionGuard)]
         operation["x-permission"] = permissions[0] if permissions else "session"
 

@@ -5,16 +5,21 @@ from collections.abc import AsyncIterator
 from litestar.di import NamedDependency
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from control_plane.audit.recording import record_changes
 from control_plane.database.commits import commit
+from control_plane.http.bodies import AnyRequest
 from control_plane.wiring import Resources
 
 
-async def provide_session(resources: NamedDependency[Resources]) -> AsyncIterator[AsyncSession]:
+async def provide_session(request: AnyRequest, resources: NamedDependency[Resources]) -> AsyncIterator[AsyncSession]:
     """The request's transaction, committed before the answer is sent and rolled back on any error.
+
+    PostgreSQL shows it the rows of the organization in the path, and no others; those of all to the routes without one.
 
     Litestar leaves `yield` dependencies before it sends the response, so a commit that fails is an error answer. No
     connection is taken before the first statement.
     """
-    async with resources.database() as session:
+    async with resources.database(request.path_params.get("org_id")) as session:
         yield session
+        await record_changes(request, session)
         await commit(session)

@@ -6,6 +6,7 @@ import msgspec
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
+from control_plane.database.engine import scoped
 from control_plane.orchestrators.repository import OrchestratorRepository
 from control_plane.orchestrators.tables import Orchestrator
 from shared.errors import NotFound
@@ -26,6 +27,8 @@ _COLUMNS = (
 
 class WorkerFeed:
     def __init__(self, engine: AsyncEngine) -> None:
+        # Workers serve every organization.
+        engine = scoped(engine, None)
         # One view of the database for all of a snapshot's queries: revision, hash and secrets belong together.
         self._consistent = engine.execution_options(isolation_level="REPEATABLE READ")
         self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")

@@ -5,10 +5,13 @@ from litestar import Router, get
 from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter
 
+from control_plane.api_keys.records import load_api_key
 from control_plane.auth.grants import load_grant
 from control_plane.internal.feed import WorkerFeed
 from control_plane.internal.guards import worker_only
 from control_plane.wiring import Resources
+from shared.errors import NotFound
+from shared.security.api_keys import APIKeyRecord
 from shared.security.grants import Grant
 from shared.snapshots import ChangePage, OrchestratorSnapshot
 
@@ -40,9 +43,18 @@ async def grant(user_id: FromPath[UUID], resources: NamedDependency[Resources], 
     return await load_grant(resources.autocommit, user_id, org_id)
 
 
+@get("/api-keys/{digest:str}")
+async def api_key(digest: FromPath[str], resources: NamedDependency[Resources]) -> APIKeyRecord:
+    """What an API key may do at most, found by its hash; workers cache it by its owner's generation."""
+    record = await load_api_key(resources.autocommit, digest)
+    if record is None:
+        raise NotFound
+    return record
+
+
 router = Router(
     "/internal",
-    route_handlers=[snapshot, changes, grant],
+    route_handlers=[snapshot, changes, grant, api_key],
     guards=[worker_only],
     include_in_schema=False,
 )

@@ -5,6 +5,7 @@ from sqlalchemy import ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from control_plane.database.base import Base, Identified, Revised, Timestamped
+from control_plane.database.changes import SECRET
 
 
 class LLMConfig(Identified, Timestamped, Revised, Base):
@@ -27,7 +28,7 @@ class LLMConfig(Identified, Timestamped, Revised, Base):
     model_name: Mapped[str | None]
     base_url: Mapped[str | None]
     additional_config: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    sealed_api_key: Mapped[str]
+    sealed_api_key: Mapped[str] = mapped_column(info=SECRET)
     key_fingerprint: Mapped[str]
     key_last4: Mapped[str]
     is_enabled: Mapped[bool] = mapped_column(default=True)

@@ -6,7 +6,7 @@ from msgspec import UNSET
 from control_plane.http.addresses import client_address
 from control_plane.http.bodies import AnyRequest
 from control_plane.http.etags import IfMatch, tagged
-from control_plane.http.guards import Principal, signed_in
+from control_plane.http.guards import Principal, may, signed_in
 from control_plane.http.openapi import documented
 from control_plane.http.paging import DEFAULT_LIMIT, Cursor, Limit, Page, decode_id_cursor, page_of
 from control_plane.me.schemas import MeView, MyProfilePatch
@@ -16,9 +16,10 @@ from control_plane.users.schemas import UserPatch
 from control_plane.users.service import UserService
 from control_plane.wiring import Resources
 from shared.errors import AlreadyExists, RateLimited
+from shared.security.permissions import Permission
 
 
-@get("/", guards=[signed_in], summary="Who I am")
+@get("/", guards=[may(Permission.PROFILE_READ)], summary="Who I am")
 async def me(principal: NamedDependency[Principal], users: NamedDependency[UserService]) -> Response[MeView]:
     user = await users.get(principal.user_id)
     return tagged(MeView.of(user), user.revision)
@@ -31,11 +32,18 @@ async def my_organizations(
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> Page[OrganizationView]:
-    rows = await organizations.page_of_member(principal.user_id, after=decode_id_cursor(cursor), limit=limit)
+    rows = await organizations.page_of_member(
+        principal.user_id, only=principal.only_org_id, after=decode_id_cursor(cursor), limit=limit
+    )
     return page_of(rows, limit, key=lambda row: row[0].id, show=lambda row: OrganizationView.of(*row))
 
 
-@patch("/profile", guards=[signed_in], opt=documented(AlreadyExists, RateLimited), summary="Change my profile")
+@patch(
+    "/profile",
+    guards=[may(Permission.PROFILE_WRITE)],
+    opt=documented(AlreadyExists, RateLimited),
+    summary="Change my profile",
+)
 async def change_my_profile(
     data: JSONBody[MyProfilePatch],
     request: AnyRequest,

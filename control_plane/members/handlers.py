@@ -5,7 +5,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
 from control_plane.http.etags import IfMatch, tagged
-from control_plane.http.guards import may
+from control_plane.http.guards import Principal, may
 from control_plane.http.openapi import documented
 from control_plane.http.paging import DEFAULT_LIMIT, Cursor, Limit, Page, decode_id_cursor, page_of
 from control_plane.members.schemas import MemberBody, MembershipPatch, MemberView
@@ -21,9 +21,12 @@ from shared.security.permissions import Permission
     summary="Add an existing user",
 )
 async def add_member(
-    org_id: FromPath[UUID], data: JSONBody[MemberBody], members: NamedDependency[MemberService]
+    org_id: FromPath[UUID],
+    data: JSONBody[MemberBody],
+    principal: NamedDependency[Principal],
+    members: NamedDependency[MemberService],
 ) -> Response[MemberView]:
-    await members.add(org_id, data.user_id, is_admin=data.is_admin)
+    await members.add(org_id, data.user_id, is_admin=data.is_admin, by=principal.grant)
     user, membership = await members.get(org_id, data.user_id)
     return tagged(MemberView.of(user, membership), membership.revision, status_code=201)
 
@@ -57,10 +60,13 @@ async def change_membership(
     org_id: FromPath[UUID],
     user_id: FromPath[UUID],
     data: JSONBody[MembershipPatch],
+    principal: NamedDependency[Principal],
     members: NamedDependency[MemberService],
     if_match: IfMatch = None,
 ) -> Response[MemberView]:
-    user, membership = await members.change(org_id, user_id, is_admin=data.is_admin, if_match=if_match)
+    user, membership = await members.change(
+        org_id, user_id, is_admin=data.is_admin, by=principal.grant, if_match=if_match
+    )
     return tagged(MemberView.of(user, membership), membership.revision)
 
 
@@ -73,10 +79,11 @@ async def change_membership(
 async def remove_member(
     org_id: FromPath[UUID],
     user_id: FromPath[UUID],
+    principal: NamedDependency[Principal],
     members: NamedDependency[MemberService],
     if_match: IfMatch = None,
 ) -> None:
-    await members.remove(org_id, user_id, if_match=if_match)
+    await members.remove(org_id, user_id, by=principal.grant, if_match=if_match)
 
 
 router = Router(

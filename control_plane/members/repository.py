@@ -54,6 +54,9 @@ class MemberRepository:
             raise NotFound
         return row
 
+    async def find(self, org_id: UUID, user_id: UUID) -> Membership | None:
+        return await self._session.get(Membership, (user_id, org_id))
+
     async def page(self, org_id: UUID, *, after: UUID | None, limit: int) -> Sequence[MemberRow]:
         query = (
             select(User, Membership)

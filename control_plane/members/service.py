@@ -12,9 +12,15 @@ from control_plane.members.repository import MemberRepository, MemberRow
 from control_plane.members.tables import Membership
 from control_plane.users.repository import UserRepository
 from shared.errors import LastAdmin
+from shared.security.grants import Grant
+from shared.security.permissions import ORG_ADMIN_PERMISSIONS
 
 
 class MemberService:
+    """`by` is what the caller may do in the organization: who is admin there is for its admins to say, and a role
+    that merely looks after members is not enough.
+    """
+
     def __init__(
         self, *, session: AsyncSession, members: MemberRepository, users: UserRepository, access: AccessChanges
     ) -> None:
@@ -30,8 +36,17 @@ class MemberService:
         """Raises NotFound."""
         return await self._members.get(org_id, user_id)
 
-    async def add(self, org_id: UUID, user_id: UUID, *, is_admin: bool) -> Membership:
-        """Raises NotFound for an unknown user or organization, AlreadyExists for a member."""
+    async def add(self, org_id: UUID, user_id: UUID, *, is_admin: bool, by: Grant) -> Membership:
+        """Raises NotFound for an unknown user or organization, AlreadyExists for a member, PermissionMissing."""
+        if is_admin:
+            by.require_all(ORG_ADMIN_PERMISSIONS)
+        return await self.admit(org_id, user_id, is_admin=is_admin)
+
+    async def find(self, org_id: UUID, user_id: UUID) -> Membership | None:
+        return await self._members.find(org_id, user_id)
+
+    async def admit(self, org_id: UUID, user_id: UUID, *, is_admin: bool) -> Membership:
+        """What `add` does, on nobody's behalf. Raises NotFound, AlreadyExists."""
         await self._members.lock_organization(org_id)
         # Locked as well: a user being deleted right now must not be left with a membership.
         await self._users.get(user_id, for_update=True)
@@ -41,26 +56,40 @@ class MemberService:
         self._access.of_user(user_id)
         return membership
 
-    async def change(self, org_id: UUID, user_id: UUID, *, is_admin: bool, if_match: str | None) -> MemberRow:
-        """Raises NotFound, StaleRevision, LastAdmin."""
+    async def change(
+        self, org_id: UUID, user_id: UUID, *, is_admin: bool, by: Grant, if_match: str | None
+    ) -> MemberRow:
+        """Raises NotFound, StaleRevision, LastAdmin, PermissionMissing."""
         await self._members.lock_organization(org_id)
         user, membership = await self._members.get(org_id, user_id)
         require_match(if_match, membership.revision)
+        if membership.is_admin is not is_admin:
+            by.require_all(ORG_ADMIN_PERMISSIONS)
+        await self._set_admin(membership, is_admin=is_admin)
+        return user, membership
+
+    async def set_admin(self, org_id: UUID, user_id: UUID, *, is_admin: bool) -> None:
+        """What `change` does, on nobody's behalf. Raises NotFound, LastAdmin."""
+        await self._members.lock_organization(org_id)
+        _, membership = await self._members.get(org_id, user_id)
+        await self._set_admin(membership, is_admin=is_admin)
+
+    async def _set_admin(self, membership: Membership, *, is_admin: bool) -> None:
         if membership.is_admin and not is_admin:
-            await self._keep_an_admin(org_id, user_id)
+            await self._keep_an_admin(membership.org_id, membership.user_id)
         membership.is_admin = is_admin
         with self._session.no_autoflush:
             membership.revision = await next_revision(self._session)
         await self._session.flush()
-        self._access.of_user(user_id)
-        return user, membership
+        self._access.of_user(membership.user_id)
 
-    async def remove(self, org_id: UUID, user_id: UUID, *, if_match: str | None) -> None:
-        """Raises NotFound, StaleRevision, LastAdmin."""
+    async def remove(self, org_id: UUID, user_id: UUID, *, by: Grant, if_match: str | None) -> None:
+        """Raises NotFound, StaleRevision, LastAdmin, PermissionMissing."""
         await self._members.lock_organization(org_id)
         _, membership = await self._members.get(org_id, user_id)
         require_match(if_match, membership.revision)
         if membership.is_admin:
+            by.require_all(ORG_ADMIN_PERMISSIONS)
             await self._keep_an_admin(org_id, user_id)
         await self._members.remove(membership)
         self._access.of_user(user_id)

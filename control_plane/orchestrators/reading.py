@@ -9,6 +9,7 @@ import msgspec
 from sqlalchemy import Select, func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from control_plane.database.engine import scoped
 from control_plane.orchestrators.tables import Orchestrator, OrchestratorPlugin
 from shared.errors import NotFound, OrchestratorDeactivated
 from shared.snapshots import InstanceStatus, Tier
@@ -50,7 +51,8 @@ class OrchestratorReader:
 
     async def get(self, org_id: UUID, instance_id: UUID) -> OrchestratorRecord:
         """Raises NotFound, OrchestratorDeactivated."""
-        found = await self._read(_RECORDS.where(Orchestrator.org_id == org_id, Orchestrator.id == instance_id))
+        query = _RECORDS.where(Orchestrator.org_id == org_id, Orchestrator.id == instance_id)
+        found = await self._read(org_id, query)
         if not found:
             raise NotFound
         if found[0].status == "inactive":
@@ -68,10 +70,10 @@ class OrchestratorReader:
             query = query.where(Orchestrator.name.icontains(q, autoescape=True))
         if after is not None:
             query = query.where(Orchestrator.id > after)
-        return await self._read(query)
+        return await self._read(org_id, query)
 
-    async def _read(self, query: Select[Any]) -> list[OrchestratorRecord]:
-        async with self._engine.connect() as connection:
+    async def _read(self, org_id: UUID, query: Select[Any]) -> list[OrchestratorRecord]:
+        async with scoped(self._engine, org_id).connect() as connection:
             rows = (await connection.execute(query)).all()
         return [OrchestratorRecord(*row) for row in rows]
 

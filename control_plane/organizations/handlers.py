@@ -33,7 +33,7 @@ async def list_mine(
     if principal.grant.is_sys_admin:
         every = await organizations.page(after=after, limit=limit)
         return page_of(every, limit, key=lambda o: o.id, show=lambda o: OrganizationView.of(o, "sys_admin"))
-    rows = await organizations.page_of_member(principal.user_id, after=after, limit=limit)
+    rows = await organizations.page_of_member(principal.user_id, only=principal.only_org_id, after=after, limit=limit)
     return page_of(rows, limit, key=lambda row: row[0].id, show=lambda row: OrganizationView.of(*row))
 
 

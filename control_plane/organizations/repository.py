@@ -31,6 +31,10 @@ class OrganizationRepository:
             raise NotFound
         return organization
 
+    async def find_by_domain(self, domain: str) -> Organization | None:
+        query = select(Organization).where(Organization.domain == domain, Organization.is_deleted.is_(False))
+        return (await self._session.execute(query)).scalar_one_or_none()
+
     async def page(self, *, after: UUID | None, limit: int) -> Sequence[Organization]:
         """Up to `limit + 1` organizations in the order they were made."""
         query = (
@@ -41,7 +45,7 @@ class OrganizationRepository:
         return (await self._session.execute(query)).scalars().all()
 
     async def page_of_member(
-        self, user_id: UUID, *, after: UUID | None, limit: int
+        self, user_id: UUID, *, only: UUID | None, after: UUID | None, limit: int
     ) -> Sequence[tuple[Organization, bool]]:
         """The organizations a user belongs to, each with whether as an admin."""
         query = (
@@ -51,6 +55,8 @@ class OrganizationRepository:
             .order_by(Organization.id)
             .limit(limit + 1)
         )
+        if only is not None:
+            query = query.where(Organization.id == only)
         if after is not None:
             query = query.where(Organization.id > after)
         return (await self._session.execute(query)).all()

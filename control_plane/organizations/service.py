@@ -51,6 +51,10 @@ class OrganizationService:
         """Raises NotFound."""
         return await self._organizations.get(org_id)
 
+    async def find_by_domain(self, domain: str) -> Organization | None:
+        """The living organization that an email address of this domain belongs to."""
+        return await self._organizations.find_by_domain(domain)
+
     async def quota(self, org_id: UUID) -> QuotaView:
         """Raises NotFound."""
         return quota_of(await self._organizations.get(org_id), await self._organizations.counts(org_id))
@@ -59,10 +63,10 @@ class OrganizationService:
         return await self._organizations.page(after=after, limit=limit)
 
     async def page_of_member(
-        self, user_id: UUID, *, after: UUID | None, limit: int
+        self, user_id: UUID, *, only: UUID | None = None, after: UUID | None, limit: int
     ) -> Sequence[tuple[Organization, Role]]:
-        """The organizations a user belongs to, each with the user's role in it."""
-        rows = await self._organizations.page_of_member(user_id, after=after, limit=limit)
+        """The organizations a user belongs to, or `only` this one of them, each with the user's role in it."""
+        rows = await self._organizations.page_of_member(user_id, only=only, after=after, limit=limit)
         return [(organization, "org_admin" if is_admin else "user") for organization, is_admin in rows]
 
     async def change(self, org_id: UUID, patch: ProfilePatch, *, if_match: str | None) -> Organization:

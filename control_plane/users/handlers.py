@@ -12,6 +12,7 @@ from control_plane.members.schemas import MemberUserBody, MemberView
 from control_plane.members.service import MemberService
 from control_plane.users.schemas import UserBody, UserPatch, UserView
 from control_plane.users.service import UserService
+from control_plane.wiring import Resources
 from shared.errors import AlreadyExists, Conflict, LastAdmin, PermissionMissing
 from shared.security.permissions import Permission
 
@@ -56,9 +57,11 @@ async def change_user(
     data: JSONBody[UserPatch],
     principal: NamedDependency[Principal],
     users: NamedDependency[UserService],
+    resources: NamedDependency[Resources],
     if_match: IfMatch = None,
 ) -> Response[UserView]:
     _require_sys_admin_for(data.is_sys_admin is True, principal)
+    await _require_standing_over(user_id, principal, resources)
     user = await users.change(user_id, data, if_match=if_match)
     return tagged(UserView.of(user), user.revision)
 
@@ -69,7 +72,14 @@ async def change_user(
     opt=documented(Conflict, LastAdmin),
     summary="Delete a user and end their sessions",
 )
-async def delete_user(user_id: FromPath[UUID], users: NamedDependency[UserService], if_match: IfMatch = None) -> None:
+async def delete_user(
+    user_id: FromPath[UUID],
+    principal: NamedDependency[Principal],
+    users: NamedDependency[UserService],
+    resources: NamedDependency[Resources],
+    if_match: IfMatch = None,
+) -> None:
+    await _require_standing_over(user_id, principal, resources)
     await users.delete(user_id, if_match=if_match)
 
 
@@ -82,13 +92,14 @@ async def delete_user(user_id: FromPath[UUID], users: NamedDependency[UserServic
 async def create_user_in_organization(
     org_id: FromPath[UUID],
     data: JSONBody[MemberUserBody],
+    principal: NamedDependency[Principal],
     users: NamedDependency[UserService],
     members: NamedDependency[MemberService],
 ) -> Response[MemberView]:
     user = await users.create(
         username=data.username, password=data.password, email=data.email, display_name=data.display_name
     )
-    membership = await members.add(org_id, user.id, is_admin=data.is_admin)
+    membership = await members.add(org_id, user.id, is_admin=data.is_admin, by=principal.grant)
     return tagged(MemberView.of(user, membership), membership.revision, status_code=201)
 
 
@@ -96,6 +107,11 @@ def _require_sys_admin_for(is_sys_admin: bool, principal: Principal) -> None:
     """Whoever may write users could otherwise make themselves what they are not."""
     if is_sys_admin and not principal.grant.is_sys_admin:
         raise PermissionMissing("only a sys_admin makes another one")
+
+
+async def _require_standing_over(user_id: UUID, principal: Principal, resources: Resources) -> None:
+    """Whoever sets the password of another can be them, so the other must not hold more in the system."""
+    principal.grant.require_all((await resources.grants.get(user_id)).permissions)
 
 
 router = Router(

@@ -14,6 +14,7 @@ from control_plane.database.patches import apply_patch
 from control_plane.database.revisions import next_revision, require_match
 from control_plane.database.violations import taken, violations
 from control_plane.members.service import MemberService
+from control_plane.roles.service import RoleService
 from control_plane.users.repository import UserRepository
 from control_plane.users.schemas import UserPatch
 from control_plane.users.tables import User
@@ -28,6 +29,7 @@ class UserService:
         session: AsyncSession,
         users: UserRepository,
         members: MemberService,
+        roles: RoleService,
         access: AccessChanges,
         passwords: Passwords,
         throttle: LoginThrottle,
@@ -35,6 +37,7 @@ class UserService:
         self._session = session
         self._users = users
         self._members = members
+        self._roles = roles
         self._access = access
         self._passwords = passwords
         self._throttle = throttle
@@ -84,13 +87,24 @@ class UserService:
         self._access.of_user(user_id)
         return await self._revise(user)
 
+    async def set_sys_admin(self, user_id: UUID, is_sys_admin: bool) -> None:
+        """What the identity provider says; the last sys_admin stays one all the same. Raises NotFound."""
+        user = await self._users.get(user_id, for_update=True)
+        if user.is_sys_admin is is_sys_admin:
+            return
+        if not is_sys_admin and await self._users.lock_sys_admins() == [user_id]:
+            return
+        user.is_sys_admin = is_sys_admin
+        self._access.of_user(user_id)
+        await self._revise(user)
+
     async def change_profile(
         self,
         user_id: UUID,
         profile: UserPatch,
         *,
         current_password: str | None,
-        session_id: str,
+        session_id: str | None,
         address: str,
         if_match: str | None = None,
     ) -> User:
@@ -115,6 +129,7 @@ class UserService:
         user = await self._users.get(user_id, for_update=True)
         require_match(if_match, user.revision)
         user.is_deleted = True
+        await self._roles.take_all(user_id)
         self._access.of_user(user_id)
         self._access.end_sessions(user_id)
         await self._revise(user)

@@ -2,6 +2,7 @@ from sqlalchemy import Index, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from control_plane.database.base import Base, Identified, Revised, Timestamped
+from control_plane.database.changes import SECRET
 
 
 class User(Identified, Timestamped, Revised, Base):
@@ -12,7 +13,7 @@ class User(Identified, Timestamped, Revised, Base):
     username: Mapped[str]
     email: Mapped[str | None]
     display_name: Mapped[str | None]
-    password_hash: Mapped[str]
+    password_hash: Mapped[str] = mapped_column(info=SECRET)
     is_sys_admin: Mapped[bool] = mapped_column(default=False)
     is_deleted: Mapped[bool] = mapped_column(default=False)
 

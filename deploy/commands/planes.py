@@ -91,6 +91,14 @@ def relay(data_dir: DataDirOption = DEFAULT_DATA_DIR) -> None:
     _become("control_plane.relay", DataDirectory(data_dir))
 
 
+def audit_verify(data_dir: DataDirOption = DEFAULT_DATA_DIR) -> None:
+    """Check that every entry of the audit log is there, and as it was written.
+
+    Example: cadence audit verify
+    """
+    _become("control_plane.audit.verify", DataDirectory(data_dir))
+
+
 def openapi() -> None:
     """Print the OpenAPI document, as JSON. Needs no server.
 

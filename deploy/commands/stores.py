@@ -33,7 +33,7 @@ def psql(context: typer.Context, data_dir: DataDirOption = DEFAULT_DATA_DIR) -> 
         program = str(postgres_program("psql"))
     except ServerUnavailable:
         program = _installed("psql")
-    url = _url("CADENCE_POSTGRES_URL", data_dir)
+    url = _postgres_owner_url(data_dir)
     os.execv(program, [program, url, *context.args])  # noqa: S606 - becoming the prompt is the purpose
 
 
@@ -96,6 +96,14 @@ def _ask(prompt: str) -> str | None:
 
 def _url(variable: str, data_dir: Path) -> str:
     return os.environ.get(variable) or running_stack(DataDirectory(data_dir)).backing[variable]
+
+
+def _postgres_owner_url(data_dir: Path) -> str:
+    """The application's own login would show an operator no row."""
+    from deploy.stack.backing import owners_url
+
+    is_given = "CADENCE_POSTGRES_URL" in os.environ
+    return owners_url(os.environ if is_given else running_stack(DataDirectory(data_dir)).backing)
 
 
 def _installed(name: str) -> str:

@@ -15,6 +15,8 @@ from deploy.local.wheels import program
 
 USER = "cadence"
 DATABASE = "cadence"
+APPLICATION_USER = "cadence_app"
+"""The application's login; `python -m migrations` makes it."""
 _NOBODY = 65534
 _READY_LINE = 7
 """The eighth line of postmaster.pid is the server's state (src/include/utils/pidfile.h)."""
@@ -26,6 +28,11 @@ class Postgres(Server):
     @property
     def url(self) -> str:
         return f"postgresql://{USER}@{HOST}:{self.port}/{DATABASE}"
+
+    @property
+    def application_url(self) -> str:
+        """For the planes: unlike the owner's `url` it sees only what row-level security shows."""
+        return f"postgresql://{APPLICATION_USER}@{HOST}:{self.port}/{DATABASE}"
 
     def prepare(self) -> None:
         super().prepare()

@@ -9,6 +9,8 @@ from deploy.local.postgres import Postgres
 from deploy.local.server import Server
 from deploy.local.valkey import Valkey
 
+MIGRATION_URL = "CADENCE_POSTGRES_MIGRATION_URL"
+
 EMBEDDED: Mapping[str, type[Server]] = {
     "CADENCE_POSTGRES_URL": Postgres,
     "CADENCE_MONGO_URL": Mongo,
@@ -18,10 +20,23 @@ EMBEDDED: Mapping[str, type[Server]] = {
 
 
 def chosen(variables: Mapping[str, str], home: Path) -> tuple[dict[str, Server], dict[str, str]]:
-    """The servers to start, and the URLs of all by their variable. One that is set already is used instead of ours."""
+    """The servers to start, and the URLs of all by their variable. One that is set already is used instead of ours.
+
+    MIGRATION_URL is among them where the login that owns the tables is another than the application's.
+    """
     own = {variable: server(home) for variable, server in EMBEDDED.items() if not _given(variables, variable)}
     urls = {variable: own[variable].url if variable in own else _given(variables, variable) for variable in EMBEDDED}
+    postgres = own.get("CADENCE_POSTGRES_URL")
+    if isinstance(postgres, Postgres):
+        urls |= {"CADENCE_POSTGRES_URL": postgres.application_url, MIGRATION_URL: postgres.url}
+    elif owner := variables.get(MIGRATION_URL, ""):
+        urls[MIGRATION_URL] = owner
     return own, urls
+
+
+def owners_url(urls: Mapping[str, str]) -> str:
+    """PostgreSQL's, with the login that owns the tables and so sees every row."""
+    return urls.get(MIGRATION_URL) or urls["CADENCE_POSTGRES_URL"]
 
 
 def _given(variables: Mapping[str, str], variable: str) -> str:

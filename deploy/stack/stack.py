@@ -91,7 +91,7 @@ class Stack:
         start_together([service for layer in layers for service in layer], self._display)
 
     def _migrate(self, environment: Mapping[str, str]) -> None:
-        if is_newest(environment["CADENCE_POSTGRES_URL"]):
+        if is_newest(backing.owners_url(environment)):
             return
         self._display.begin("migrations")
         run = run_module("migrations", environment)
@@ -119,6 +119,8 @@ class Stack:
 
     def _planes(self, environment: Mapping[str, str]) -> list[list[Service]]:
         home = self._directory.path
+        # The login that owns the tables is for migrations: no plane could be kept from anything with it.
+        environment = {name: value for name, value in environment.items() if name != backing.MIGRATION_URL}
         demo: list[Service] = [DemoModel(home)] if self._options.with_demo else []
         control_plane: Service = ControlPlane(home, port=self._options.port, environment=environment)
         workers: list[Service] = [

@@ -29,6 +29,7 @@ from shared.errors import (
 from shared.problems import PROBLEM_MEDIA_TYPE, STATUS_BY_KIND, Problem
 
 SCHEME = "session"
+KEY_SCHEME = "api_key"
 _REF = "#/components/schemas/{name}"
 
 
@@ -49,7 +50,10 @@ def openapi_config(version: str) -> OpenAPIConfig:
         use_handler_docstrings=True,
         servers=[Server(url="/")],
         components=Components(
-            security_schemes={SCHEME: SecurityScheme(type="http", scheme="bearer", bearer_format="JWT")}
+            security_schemes={
+                SCHEME: SecurityScheme(type="http", scheme="bearer", bearer_format="JWT"),
+                KEY_SCHEME: SecurityScheme(type="apiKey", security_scheme_in="header", name="X-API-KEY"),
+            }
         ),
     )
 
@@ -110,7 +114,7 @@ def _describe_errors(operation: dict[str, Any], path: str, handler: HTTPRouteHan
             "content": {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": _REF.format(name="Problem")}}},
         }
     permission = next((g.permission.value for g in handler.resolve_guards() if isinstance(g, PermissionGuard)), None)
-    operation["security"] = [{SCHEME: []}] if permission else []
+    operation["security"] = [{SCHEME: []}, {KEY_SCHEME: []}] if permission else []
     operation["x-permission"] = permission
 
 

@@ -6,7 +6,7 @@ grant is dead on the very next request. A change raises it before committing as 
 change fails instead of leaving a stale grant alive.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Literal, cast
 from uuid import UUID
 
@@ -14,15 +14,23 @@ import msgspec
 from redis.asyncio import Redis
 
 from shared.errors import NotAuthenticated, NotFound, OrganizationSuspended, PermissionMissing
-from shared.security.permissions import ROLE_PERMISSIONS, Permission, Role
+from shared.security.permissions import (
+    EVERYBODYS_PERMISSIONS,
+    ORG_ADMIN_PERMISSIONS,
+    ROLE_PERMISSIONS,
+    Permission,
+    Role,
+)
 
 GRANT_SECONDS = 300
 """How long an unused grant stays cached; correctness never depends on it."""
 
 
 class Grant(msgspec.Struct, frozen=True):
-    """`role` is the strongest one and None for a caller who has no place there; `org_status` is None outside any
-    organization. `is_member` tells a sys_admin who also belongs to the organization from one who only looks after it.
+    """`role` is the strongest built-in one and None for a caller who has no place there; `org_status` is None outside
+    any organization and for an unknown one. `is_member` tells a sys_admin who also belongs to the organization from one
+    who only looks after it. `custom` is what custom roles add to the built-in one, `narrowed_to` all that an API key
+    leaves of it.
     """
 
     user_id: UUID
@@ -33,22 +41,61 @@ class Grant(msgspec.Struct, frozen=True):
     role: Role | None
     is_member: bool
     org_status: Literal["active", "suspended"] | None
+    custom: tuple[Permission, ...] = ()
+    narrowed_to: frozenset[Permission] | None = None
 
     @property
     def permissions(self) -> frozenset[Permission]:
-        return ROLE_PERMISSIONS[self.role] if self.role else frozenset()
+        """Everything the caller may do here."""
+        if not self.is_alive:
+            return frozenset()
+        if self.narrowed_to is not None:
+            return self.narrowed_to
+        held = ROLE_PERMISSIONS[self.role] if self.role else EVERYBODYS_PERMISSIONS
+        return held.union(self.custom) if self.custom else held
 
     def require(self, permission: Permission) -> None:
         """Raises NotAuthenticated (deleted user), NotFound (no place in the organization) or PermissionMissing.
 
-        NotFound rather than a refusal: another organization's ids must look like ids that do not exist.
+        NotFound rather than a refusal: another organization's ids must look like ids that do not exist. That includes a
+        caller whose custom roles reach into every organization, for whatever those roles do not hold.
         """
         if not self.is_alive:
             raise NotAuthenticated
-        if self.org_id is not None and self.role is None:
+        is_held = permission in self.permissions
+        if self.org_id is not None and (self.org_status is None or not (is_held or self.role)):
             raise NotFound
-        if permission not in self.permissions:
+        if not is_held:
             raise PermissionMissing(f"this needs the permission {permission.value}")
+
+    def require_place(self) -> None:
+        """Raises NotFound for an organization that is unknown or in which the caller may do nothing."""
+        if self.org_status is None or not (self.role or self.custom):
+            raise NotFound
+
+    def require_all(self, permissions: Collection[Permission]) -> None:
+        """What somebody gives to others they must hold themselves. Raises PermissionMissing."""
+        if missing := sorted(set(permissions) - self.permissions):
+            raise PermissionMissing(f"nobody gives what they do not hold: {', '.join(missing)}")
+
+    def narrowed(self, scopes: frozenset[Permission]) -> "Grant":
+        """The same place with these permissions at most. The role becomes one whose permissions are all among them, so
+        that nobody is taken for more than they are.
+        """
+        if self.is_sys_admin and Permission.SYSTEM_ADMIN in scopes:
+            return self
+        role = self.role
+        if role is not None:
+            role = "org_admin" if role != "user" and scopes >= ORG_ADMIN_PERMISSIONS else "user"
+        return msgspec.structs.replace(
+            self, role=role, is_sys_admin=False, custom=(), narrowed_to=self.permissions & scopes
+        )
+
+    def of_nobody_here(self) -> "Grant":
+        """The same user without any place here, as if the organization did not exist."""
+        return msgspec.structs.replace(
+            self, role=None, is_sys_admin=False, is_member=False, org_status=None, custom=(), narrowed_to=frozenset()
+        )
 
     def require_key_use(self) -> None:
         """Raises PermissionMissing for a sys_admin from outside: the BYOK rule, no use of a key that is not theirs."""
@@ -110,6 +157,13 @@ class GrantInvalidator:
 
     async def user_changed(self, user_id: UUID) -> None:
         await self._redis.incr(_user_generation(user_id))
+
+    async def users_changed(self, user_ids: Collection[UUID]) -> None:
+        """The same for everybody who holds a role that changes."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for user_id in user_ids:
+                pipe.incr(_user_generation(user_id))
+            await pipe.execute()
 
     async def organization_changed(self, org_id: UUID) -> None:
         await self._redis.incr(_org_generation(org_id))

@@ -52,17 +52,21 @@ class Permission(StrEnum):
     PROFILE_READ = "cadence:profile:read"
     PROFILE_WRITE = "cadence:profile:write"
 
+    @property
+    def is_of_system(self) -> bool:
+        """Whether it is about the platform rather than about one organization or one's own account."""
+        return self.startswith("cadence:system:")
 
-MEMBER_PERMISSIONS: frozenset[Permission] = frozenset(
-    {
-        Permission.ORG_READ,
-        Permission.ORG_ORCHESTRATORS_READ,
-        Permission.CHAT_USE,
-        Permission.CHAT_HISTORY_READ,
-        Permission.PROFILE_READ,
-        Permission.PROFILE_WRITE,
-    }
-)
+
+EVERYBODYS_PERMISSIONS: frozenset[Permission] = frozenset({Permission.PROFILE_READ, Permission.PROFILE_WRITE})
+"""What a user holds who belongs nowhere: an account of one's own."""
+
+MEMBER_PERMISSIONS: frozenset[Permission] = EVERYBODYS_PERMISSIONS | {
+    Permission.ORG_READ,
+    Permission.ORG_ORCHESTRATORS_READ,
+    Permission.CHAT_USE,
+    Permission.CHAT_HISTORY_READ,
+}
 ORG_ADMIN_PERMISSIONS: frozenset[Permission] = MEMBER_PERMISSIONS | {
     p for p in Permission if p.startswith("cadence:org:")
 }

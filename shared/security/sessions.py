@@ -1,8 +1,11 @@
 """Login sessions in Redis: `session:{jti}` holds one as JSON until it expires, `user_sessions:{user_id}` lists them.
 
 A token is only as alive as its session here: deleting the key ends it on the very next request, in both planes.
+`session_spent:{jti}` remembers, until its token would have expired, that a session was exchanged for another: whoever
+comes with it again has a copy, and nobody can tell which of the two is the thief.
 """
 
+import math
 from datetime import datetime, timedelta
 from typing import cast
 from uuid import UUID
@@ -22,7 +25,18 @@ class Session(msgspec.Struct, frozen=True):
     expires_at: datetime
     address: str = ""
     user_agent: str = ""
+    family: str = ""
+    """The session that the user began by logging in; its own id for that one."""
 
+
+class _Spent(msgspec.Struct, frozen=True):
+    user_id: UUID
+    family: str
+    at: datetime
+
+
+REUSE_GRACE_SECONDS = 10.0
+"""How long after an exchange the old token may come again: two tabs refresh at once, or an answer was lost."""
 
 # Both in one step each: a rotation in the middle of ending all sessions would leave behind the one it makes.
 _ROTATE = """
@@ -33,12 +47,14 @@ redis.call('ZREM', KEYS[3], ARGV[1])
 redis.call('SET', KEYS[2], ARGV[3], 'EX', ARGV[5])
 redis.call('ZADD', KEYS[3], ARGV[4], ARGV[2])
 redis.call('EXPIRE', KEYS[3], ARGV[5])
+redis.call('SET', KEYS[4], ARGV[6], 'EX', ARGV[7])
 return 1
 """
 _END_ALL = """
 local ended = 0
 for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
-  if id ~= ARGV[1] then
+  local session = ARGV[3] ~= '' and redis.call('GET', ARGV[2] .. id)
+  if id ~= ARGV[1] and (ARGV[3] == '' or (session and cjson.decode(session).family == ARGV[3])) then
     redis.call('DEL', ARGV[2] .. id)
     redis.call('ZREM', KEYS[1], id)
     ended = ended + 1
@@ -72,15 +88,19 @@ class SessionStore:
 
     async def rotate(self, old: Session, lifetime: timedelta, *, address: str = "", user_agent: str = "") -> Session:
         """End a session and start one in its place. Raises NotAuthenticated when it has ended meanwhile."""
-        new = self._new(old.user_id, lifetime, address, user_agent)
-        keys = [_key(old.session_id), _key(new.session_id), _listing(old.user_id)]
+        new = self._new(old.user_id, lifetime, address, user_agent, family=old.family or old.session_id)
+        keys = [_key(old.session_id), _key(new.session_id), _listing(old.user_id), _spent(old.session_id)]
         seconds = max(1, int(lifetime.total_seconds()))
+        spent = _Spent(old.user_id, new.family, new.created_at)
+        left = max(1, math.ceil((old.expires_at - new.created_at).total_seconds()))
         args: list[str | bytes | float] = [
             old.session_id,
             new.session_id,
             msgspec.json.encode(new),
             new.expires_at.timestamp(),
             seconds,
+            msgspec.json.encode(spent),
+            left,
         ]
         if not await self._rotate(keys=keys, args=args):
             raise NotAuthenticated
@@ -118,15 +138,35 @@ class SessionStore:
 
     async def end_all(self, user_id: UUID, *, keep: str | None = None) -> int:
         """End every session of a user except `keep`; the number ended."""
-        return cast("int", await self._end_all(keys=[_listing(user_id)], args=[keep or "", _key("")]))
+        return cast("int", await self._end_all(keys=[_listing(user_id)], args=[keep or "", _key(""), ""]))
 
-    def _new(self, user_id: UUID, lifetime: timedelta, address: str, user_agent: str) -> Session:
-        now = self._clock.now()
-        return Session(new_session_id(), user_id, now, now + lifetime, address, user_agent[:200])
+    async def end_if_reused(self, session_id: str) -> _Spent | None:
+        """End everything that came of the same login when somebody wants to exchange a session once more.
+
+        None, and nothing ends, where it was not exchanged before, or only a moment ago.
+        """
+        raw = await self._redis.get(_spent(session_id))
+        if raw is None:
+            return None
+        spent = msgspec.json.decode(raw, type=_Spent)
+        if (self._clock.now() - spent.at).total_seconds() < REUSE_GRACE_SECONDS:
+            return None
+        await self._end_all(keys=[_listing(spent.user_id)], args=["", _key(""), spent.family])
+        return spent
+
+    def _new(
+        self, user_id: UUID, lifetime: timedelta, address: str, user_agent: str, family: str | None = None
+    ) -> Session:
+        now, session_id = self._clock.now(), new_session_id()
+        return Session(session_id, user_id, now, now + lifetime, address, user_agent[:200], family or session_id)
 
 
 def _key(session_id: str) -> str:
     return f"session:{session_id}"
+
+
+def _spent(session_id: str) -> str:
+    return f"session_spent:{session_id}"
 
 
 def _listing(user_id: UUID) -> str:

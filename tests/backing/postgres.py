@@ -1,4 +1,7 @@
-"""One migrated database as a template, and a clone of it for every test."""
+"""One migrated database as a template, and a clone of it for every test.
+
+Tests use the application's login, as the application does; the owner's is for those that look behind it.
+"""
 
 import os
 from collections.abc import Iterator
@@ -18,8 +21,16 @@ def with_database(url: str, name: str) -> str:
     return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
 
 
+def application_url(url: str) -> str:
+    """The same database, with the login that the application has."""
+    parts = urlsplit(url)
+    _, _, address = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"cadence_app:a-password-for-tests@{address}"))
+
+
 def migrate(url: str) -> None:
-    command.upgrade(config(url), "head")
+    """As an operator does: the schema, and the application's login."""
+    command.upgrade(config(url, application_url=application_url(url)), "head")
 
 
 class Databases:
@@ -31,7 +42,7 @@ class Databases:
 
     @contextmanager
     def clone(self) -> Iterator[str]:
-        """The URL of a database with the newest schema and nothing in it."""
+        """The owner's URL of a database with the newest schema and nothing in it."""
         if self._template is None:
             self._template = self._create(None)
             migrate(with_database(self._server_url, self._template))

@@ -7,6 +7,7 @@ import msgspec
 from aiohttp import web
 
 from shared.ids import new_id
+from shared.security.api_keys import APIKeyRecord
 from shared.security.grants import Grant
 from shared.security.permissions import Role
 from shared.snapshots import ChangePage, InstanceChange, OrchestratorSnapshot
@@ -19,6 +20,7 @@ class FakeControlPlane:
 
     def __init__(self) -> None:
         self.snapshots: dict[UUID, OrchestratorSnapshot] = {}
+        self.api_keys: dict[str, APIKeyRecord] = {}
         self.grants: dict[tuple[UUID, UUID], Grant] = {}
         self.is_away = False
         self.revision = 0
@@ -31,6 +33,7 @@ class FakeControlPlane:
         app.router.add_get("/internal/snapshots/{instance_id}", self._snapshot)
         app.router.add_get("/internal/changes", self._changes)
         app.router.add_get("/internal/grants/{user_id}", self._grant)
+        app.router.add_get("/internal/api-keys/{digest}", self._api_key)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
@@ -86,6 +89,11 @@ class FakeControlPlane:
         user_id, org_id = UUID(request.match_info["user_id"]), UUID(request.query["org_id"])
         stranger = Grant(user_id, org_id, "stranger", False, True, None, False, None)
         return _json(self.grants.get((user_id, org_id), stranger))
+
+    async def _api_key(self, request: web.Request) -> web.Response:
+        self._check(request)
+        found = self.api_keys.get(request.match_info["digest"])
+        return _json(found) if found else web.Response(status=404)
 
     def _check(self, request: web.Request) -> None:
         if request.headers.get("Authorization") != f"Bearer {TOKEN}":

@@ -11,7 +11,6 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
-from control_plane.database.engine import session_factory
 from control_plane.database.revisions import next_revision
 from control_plane.events.outbox import record
 from control_plane.events.publisher import publisher_for
@@ -89,8 +88,8 @@ class EventsSuite(ABC):
         """The next dead letter."""
 
     @pytest.fixture
-    async def engine(self, postgres_url: str) -> AsyncIterator[AsyncEngine]:
-        engine = create_async_engine(postgres_url.replace("postgresql://", "postgresql+psycopg://", 1))
+    async def engine(self, postgres_owner_url: str) -> AsyncIterator[AsyncEngine]:
+        engine = create_async_engine(postgres_owner_url.replace("postgresql://", "postgresql+psycopg://", 1))
         yield engine
         await engine.dispose()
 
@@ -98,7 +97,7 @@ class EventsSuite(ABC):
         """Changes that each commit with their event; the events' ids."""
         made: list[UUID] = []
         for _ in range(count):
-            async with session_factory(engine)() as session:
+            async with AsyncSession(engine) as session:
                 made.append((await self._change(session, instance_id)).event_id)
                 await session.commit()
         return made
@@ -139,7 +138,7 @@ class EventsSuite(ABC):
     ) -> None:
         inbox = Inbox()
         async with relaying(postgres_url, broker_url), self.listening(broker_url, "worker-one", inbox):
-            async with session_factory(engine)() as session:
+            async with AsyncSession(engine) as session:
                 undone = await self._change(session)
                 await session.rollback()
             (told,) = await self.commit(engine, 1)

@@ -56,6 +56,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("PATCH", INSTANCE + "/plugin-settings"): {"plugin_settings": {}},
     ("POST", INSTANCE + "/plugins/activate"): {"plugin_id": "com.example.calculator"},
     ("POST", INSTANCE + "/load"): {},
+    ("POST", "/api/me/api-keys/{key_id}/rotate"): {},
     ("POST", INSTANCE + "/completion/{operation}"): CHAT,
     ("POST", ORG + "/completion/{operation}"): {**CHAT, "instance_id": ANY},
     ("PATCH", ORG + "/conversations/{rest}"): {"title": "mine"},
@@ -63,6 +64,8 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", ADMIN + "/orgs/{org_id}/users"): USER,
     ("PATCH", ADMIN + "/users/{user_id}"): {"password": "a long enough one"},
     ("PATCH", ADMIN + "/plugins/{plugin_id}"): {"enabled": False},
+    ("PATCH", ADMIN + "/roles/{role_id}"): {"name": "mine"},
+    ("POST", ADMIN + "/roles/{role_id}/users"): {"user_id": ANY},
     ("PATCH", ADMIN + "/providers/models/{model_id}"): {"is_enabled": False},
 }
 WITHOUT_A_BODY = {
@@ -80,6 +83,15 @@ WITHOUT_A_BODY = {
     *(("DELETE", INSTANCE + path) for path in ("", "/purge")),
     *(("DELETE", ADMIN + path) for path in ("/orgs/{org_id}", "/users/{user_id}", "/plugins/{plugin_id}")),
     ("DELETE", ADMIN + "/providers/models/{model_id}"),
+    ("DELETE", "/api/me/api-keys/{key_id}"),
+    ("DELETE", "/api/me/sessions/{session_id}"),
+    *((method, ADMIN + "/users/{user_id}/sessions") for method in ("GET", "DELETE")),
+    ("DELETE", ADMIN + "/api-keys/{key_id}"),
+    ("GET", "/internal/api-keys/{digest}"),
+    ("GET", ORG + "/audit"),
+    *((method, ADMIN + "/roles/{role_id}") for method in ("GET", "DELETE")),
+    ("GET", ADMIN + "/roles/{role_id}/users"),
+    ("DELETE", ADMIN + "/roles/{role_id}/users"),
     ("POST", ORG + "/llm-configs/{config_id}/test"),
     ("POST", ORG + "/plugins/upload"),
     *(("POST", INSTANCE + path) for path in ("/unload", "/reload")),
@@ -131,6 +143,9 @@ async def test_what_another_organization_has_looks_like_what_nobody_has(
 ) -> None:
     plugin_id = await add_plugin(resources, "com.theirs.secret", org_id=shop.tenant.org_id)
     model = await root.post("/api/admin/providers/models", {"provider": "openai", "model_name": "gpt-test"})
+    key = await shop.admin.post("/api/me/api-keys", {"name": "k", "scopes": ["cadence:org:read"]})
+    role_body = {"name": "Reader", "scope": "organization", "permissions": ["cadence:org:read"]}
+    role = await root.post("/api/admin/roles", role_body)
     upload = PendingUpload(new_id(), "done", plugin_id=new_id())
     await resources.redis.set(f"upload:{shop.tenant.org_id}:{upload.upload_id}", msgspec.json.encode(upload))
     theirs = {
@@ -142,6 +157,10 @@ async def test_what_another_organization_has_looks_like_what_nobody_has(
         "pid": "com.theirs.secret",
         "instance_id": (await shop.orchestrator())["instance_id"],
         "model_id": model.json()["id"],
+        "key_id": str(key.json()["api_key"]["id"]),
+        "digest": "0" * 64,
+        "session_id": (await shop.admin.get("/api/me/sessions")).json()["items"][0]["id"],
+        "role_id": str(role.json()["id"]),
         "operation": "chat",
         "rest": str(new_id()),
     }

@@ -10,7 +10,7 @@ from litestar.routes import HTTPRoute
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from control_plane.http.guards import public, signed_in
+from control_plane.http.guards import public, refreshing, session_only, signed_in
 from control_plane.http.openapi import PermissionGuard
 from control_plane.wiring import Resources
 from shared.errors import catalogue
@@ -18,6 +18,8 @@ from tests.integration.control_plane.callers import Caller, World
 
 PUBLIC = {
     "/api/auth/login",
+    "/api/auth/oidc/login",
+    "/api/auth/oidc/callback",
     "/health",
     "/health/live",
     "/health/ready",
@@ -44,7 +46,8 @@ async def test_every_route_says_who_may_call_it(app: Litestar) -> None:
         if path.startswith("/internal/"):
             continue
         guards = handler.resolve_guards()
-        deciding = [g for g in guards if isinstance(g, PermissionGuard) or g in (signed_in, public)]
+        others = (signed_in, session_only, refreshing, public)
+        deciding = [guard for guard in guards if isinstance(guard, PermissionGuard) or guard in others]
         assert len(deciding) == 1, f"{path} {handler}"
         # Behind the gateway it is the worker that asks who calls.
         is_open = path in PUBLIC or handler.fn.__module__.startswith("control_plane.gateway.")
@@ -70,8 +73,10 @@ async def test_the_document_describes_every_route_with_its_permission_and_errors
             operation = document["paths"][path][method.lower()]
             assert operation["summary"]
             is_open = public in handler.resolve_guards()
-            assert operation["security"] == ([] if is_open else [{"session": []}])
-            assert ("401" in operation["responses"]) is (not is_open or path.endswith("/login"))
+            needs_session = path.startswith(("/api/auth/", "/api/me/sessions"))
+            by_key: list[dict[str, list[str]]] = [] if needs_session else [{"api_key": []}]
+            assert operation["security"] == ([] if is_open else [{"session": []}, *by_key])
+            assert ("401" in operation["responses"]) is (not is_open or path.endswith(("/auth/login", "/callback")))
             for status, response in operation["responses"].items():
                 if int(status) >= 400 and path != "/health/ready":
                     assert list(response["content"]) == ["application/problem+json"]

@@ -103,7 +103,7 @@ async def test_right_passwords_are_never_throttled(world: World, http: httpx.Asy
 async def test_attempts_that_never_came_to_an_end_are_forgotten_soon(
     resources: Resources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(throttle, "UNDECIDED_SECONDS", 1)
+    monkeypatch.setattr(throttle, "UNDECIDED_SECONDS", 3)
     async with AsyncExitStack() as undecided:
         for _ in range(PER_USER):
             await undecided.enter_async_context(resources.throttle.attempt("unlucky", "192.0.2.7"))

@@ -10,9 +10,8 @@ from uuid import UUID
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
-from control_plane.database.engine import session_factory
 from control_plane.events.background import relay_running
 from control_plane.events.outbox import record
 from tests.contract.control_plane.events_suite import relaying, reload_event
@@ -21,14 +20,14 @@ SECONDS = 20.0
 
 
 @pytest.fixture
-async def engine(postgres_url: str) -> AsyncIterator[AsyncEngine]:
-    engine = create_async_engine(postgres_url.replace("postgresql://", "postgresql+psycopg://", 1))
+async def engine(postgres_owner_url: str) -> AsyncIterator[AsyncEngine]:
+    engine = create_async_engine(postgres_owner_url.replace("postgresql://", "postgresql+psycopg://", 1))
     yield engine
     await engine.dispose()
 
 
 async def commit_event(engine: AsyncEngine) -> UUID:
-    async with session_factory(engine)() as session:
+    async with AsyncSession(engine) as session:
         event = reload_event()
         await record(session, event)
         await session.commit()

@@ -21,6 +21,7 @@ SECRETS = {
     "CADENCE_ENCRYPTION_KEYS": "k1:" + "0123456789abcdef" * 4,
     "CADENCE_WORKER_TOKEN": "fedcba9876543210" * 4,
     "POSTGRES_PASSWORD": "11aa",
+    "POSTGRES_APP_PASSWORD": "77aabb",
     "MONGO_PASSWORD": "22bb",
     "MONGO_REPLICA_KEY": "33cc",
     "REDIS_PASSWORD": "44dd",
@@ -97,6 +98,15 @@ def test_the_control_plane_gets_settings_that_production_accepts(services: dict[
     _hosts_exist(services, settings.postgres_url, settings.redis_url, settings.broker_url)
 
 
+def test_only_the_migrations_have_the_login_that_owns_the_tables(services: dict[str, Any]) -> None:
+    having = {
+        name
+        for name, service in services.items()
+        if SECRETS["POSTGRES_PASSWORD"] in str(service.get("environment")) and name != "postgres"
+    }
+    assert having == {"migrate"}
+
+
 @pytest.mark.parametrize("name", ["worker-1", "worker-2"])
 def test_a_worker_gets_settings_that_production_accepts_and_no_database_password(
     services: dict[str, Any], name: str
@@ -106,6 +116,7 @@ def test_a_worker_gets_settings_that_production_accepts_and_no_database_password
     assert settings.process.is_production
     assert settings.public_url == f"http://{name}:{settings.port}"
     assert SECRETS["POSTGRES_PASSWORD"] not in str(environment)
+    assert SECRETS["POSTGRES_APP_PASSWORD"] not in str(environment)
     _hosts_exist(services, settings.mongo_url, settings.redis_url, settings.broker_url, settings.control_plane_url)
 
 

@@ -1,0 +1,26 @@
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import ForeignKey
+from sqlalchemy.orm import Mapped, mapped_column
+
+from control_plane.database.base import Base, Identified, Timestamped
+from control_plane.database.changes import SECRET
+
+
+class APIKey(Identified, Timestamped, Base):
+    """What a program logs in with. The key itself is nowhere: `digest` is its hash, `hint` how it ends.
+
+    `org_id` holds it to one organization. Revoking deletes the row.
+    """
+
+    __tablename__ = "api_keys"
+
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    org_id: Mapped[UUID | None] = mapped_column(ForeignKey("organizations.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str]
+    digest: Mapped[str] = mapped_column(unique=True, info=SECRET)
+    hint: Mapped[str]
+    scopes: Mapped[list[str]]
+    expires_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]

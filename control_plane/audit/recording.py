@@ -1,0 +1,105 @@
+"""What becomes an entry: every change that somebody known makes, in the transaction that makes it, and every one that
+an administrator is refused.
+"""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from litestar import Request
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from control_plane.audit.chain import append
+from control_plane.database.changes import RowChange, take_changes
+from control_plane.http.addresses import client_address
+from control_plane.http.bodies import AnyRequest
+from control_plane.http.guards import Principal
+from control_plane.http.idempotency import REPLAYED
+from control_plane.wiring import Resources
+from shared.logging import get_logger
+
+log = get_logger(__name__)
+
+_CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+_NOT_A_CHANGE = frozenset({"/api/auth/refresh"})
+_RECORDED = "audit_recorded"
+
+
+async def record_changes(request: AnyRequest, session: AsyncSession) -> None:
+    """The entry for what the session is about to commit. Call it right before: it locks the end of the chain."""
+    changes = take_changes(session.sync_session)
+    principal = _who_changes(request.scope)
+    if principal is None:
+        return
+    org_id = principal.grant.org_id if principal.grant.org_status else None
+    await session.flush()
+    await append(session, org_id, _entry(request, principal, None, [*changes, *take_changes(session.sync_session)]))
+    request.scope["state"][_RECORDED] = True
+
+
+class AuditTrail:
+    """Writes the entries that no transaction wrote: of refusals, and of changes outside of PostgreSQL."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_recorded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                principal = _who_changes(scope)
+                is_replayed = any(name.decode().lower() == REPLAYED.lower() for name, _ in message["headers"])
+                if principal is not None and not is_replayed and _counts(scope, principal, message["status"]):
+                    refused_with = message["status"] if message["status"] >= 400 else None
+                    await _record_apart(Request(scope), principal, refused_with)
+            await send(message)
+
+        await self._app(scope, receive, send_recorded)
+
+
+def _who_changes(scope: Scope) -> Principal | None:
+    principal = scope.get("state", {}).get("principal")
+    is_change = scope.get("method") in _CHANGING and scope["path"] not in _NOT_A_CHANGE
+    return principal if is_change and isinstance(principal, Principal) else None
+
+
+def _counts(scope: Scope, principal: Principal, status: int) -> bool:
+    if status < 400:
+        return not scope["state"].get(_RECORDED)
+    # What a member is refused is everyday; an administrator who is refused wanted to change more than they may.
+    return status < 500 and (principal.grant.role in ("org_admin", "sys_admin") or bool(principal.grant.custom))
+
+
+async def _record_apart(request: Request[Any, Any, Any], principal: Principal, refused_with: int | None) -> None:
+    resources: Resources = request.scope["litestar_app"].state.resources
+    # Where the caller has no place the organization is not told: its id may be made up. The platform is.
+    org_id = principal.grant.org_id if principal.grant.role else None
+    try:
+        async with resources.database(org_id) as session:
+            await append(session, org_id, _entry(request, principal, refused_with, []))
+            await session.commit()
+    except (SQLAlchemyError, OSError, TimeoutError) as error:
+        log.error("audit_entry_lost", path=request.url.path, refused_with=refused_with, reason=type(error).__name__)
+
+
+def _entry(
+    request: Request[Any, Any, Any], principal: Principal, refused_with: int | None, changes: list[RowChange]
+) -> dict[str, Any]:
+    resources: Resources = request.scope["litestar_app"].state.resources
+    at: datetime = resources.clock.now()
+    key_id: UUID | None = principal.api_key.key_id if principal.api_key else None
+    return {
+        "at": at,
+        "actor_id": principal.user_id,
+        "actor": principal.grant.username,
+        "api_key_id": key_id,
+        "address": client_address(request, resources.settings.trusted_proxies),
+        "request_id": request.scope["state"].get("request_id", ""),
+        "method": request.scope["method"],
+        "route": str(request.scope.get("path_template", "")),
+        "resource": request.scope["path"][:500],
+        "refused_with": refused_with,
+        "changes": msgspec.to_builtins(changes),
+    }

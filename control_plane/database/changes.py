@@ -1,0 +1,130 @@
+"""What a transaction changes, row by row, with secrets masked."""
+
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import event, inspect
+from sqlalchemy.orm import ORMExecuteState, Session
+
+from shared.snapshots import SEALED_FIELD
+
+SECRET: dict[str, bool] = {"is_secret": True}
+"""`mapped_column(info=SECRET)`: a value that nobody is shown, not even as a hash."""
+
+MASK = "***"
+MAX_VALUE_BYTES = 4096
+_KEY = "changes"
+_TECHNICAL = frozenset({"created_at", "updated_at", "revision"})
+_SECRET_NAME = re.compile(r"(key|token|secret|password|passwd|authorization|credentials?)$", re.IGNORECASE)
+
+
+class RowChange(msgspec.Struct):
+    """`before` and `after` hold the columns that differ; a new row has no `before`, one that is gone no `after`.
+
+    A statement about many rows names none of them.
+    """
+
+    table: str
+    action: str
+    id: str | None = None
+    before: dict[str, Any] = {}
+    after: dict[str, Any] = {}
+
+
+class ObservedSession(Session):
+    """Remembers in `info` what it flushes."""
+
+
+def take_changes(session: Session) -> list[RowChange]:
+    """What was changed since the transaction began, each row once, and forget it."""
+    merged: dict[tuple[str, str], RowChange] = {}
+    found: list[RowChange] = []
+    for change in session.info.pop(_KEY, []):
+        known = merged.get((change.table, change.id)) if change.id else None
+        if known is None:
+            found.append(change)
+            merged[change.table, change.id] = change
+            continue
+        known.before = {**change.before, **known.before}
+        known.after = {**known.after, **change.after}
+        if change.action == "delete":
+            known.action = "delete"
+    return found
+
+
+@event.listens_for(ObservedSession, "before_flush")
+def _remember(session: Session, *_: object) -> None:
+    changes: list[RowChange] = session.info.setdefault(_KEY, [])
+    for action, rows in (("insert", session.new), ("update", session.dirty), ("delete", session.deleted)):
+        changes.extend(change for row in rows if (change := _change_of(row, action)) is not None)
+
+
+@event.listens_for(ObservedSession, "do_orm_execute")
+def _remember_statement(state: ORMExecuteState) -> None:
+    if state.is_select:
+        return
+    for action in ("insert", "update", "delete"):
+        table = getattr(getattr(state.statement, "table", None), "name", None)
+        if getattr(state, f"is_{action}") and table is not None:
+            state.session.info.setdefault(_KEY, []).append(RowChange(str(table), action))
+
+
+def _change_of(row: Any, action: str) -> RowChange | None:
+    state = inspect(row)
+    mapper = state.mapper
+    change = RowChange(str(mapper.local_table.name), action, _identity(row, mapper))
+    for column in mapper.column_attrs:
+        if column.key in _TECHNICAL:
+            continue
+        is_secret = bool(column.columns[0].info.get("is_secret"))
+        history = state.attrs[column.key].history
+        if action == "delete":
+            change.before[column.key] = masked(history.unchanged[0] if history.unchanged else None, is_secret=is_secret)
+        elif history.added:
+            change.after[column.key] = masked(history.added[0], is_secret=is_secret)
+            if action == "update":
+                old = history.deleted[0] if history.deleted else None
+                change.before[column.key] = masked(old, is_secret=is_secret)
+    is_nothing = action == "update" and not change.after
+    return None if is_nothing else change
+
+
+def _identity(row: Any, mapper: Any) -> str:
+    return ":".join(str(getattr(row, mapper.get_property_by_column(column).key)) for column in mapper.primary_key)
+
+
+def masked(value: Any, *, is_secret: bool = False) -> Any:
+    """A column's value as JSON can hold it. What is long is told by its size."""
+    if value is None:
+        return None
+    if is_secret:
+        return MASK
+    plain = _plain(value)
+    size = len(msgspec.json.encode(plain))
+    return f"({size} bytes)" if size > MAX_VALUE_BYTES else plain
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return MASK if SEALED_FIELD in value else dict(_fields(value))
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, (UUID, Decimal)):
+        return str(value)
+    if isinstance(value, bytes):
+        return f"({len(value)} bytes)"
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+
+
+def _fields(value: dict[Any, Any]) -> Iterator[tuple[str, Any]]:
+    """JSON written by people may hold a secret where no schema says so: its name tells."""
+    for name, item in value.items():
+        hides = isinstance(item, str) and item and _SECRET_NAME.search(str(name))
+        yield str(name), MASK if hides else _plain(item)

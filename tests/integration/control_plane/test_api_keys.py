@@ -1,0 +1,331 @@
+"""API keys: what they may do, how they end, and that nobody sees one twice."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import text
+
+from control_plane.api_keys.records import _store
+from control_plane.wiring import Resources
+from shared.errors import NotAuthenticated
+from shared.ids import new_id
+from shared.security.api_keys import new_key
+from shared.security.permissions import MEMBER_PERMISSIONS, ORG_ADMIN_PERMISSIONS, Permission
+from shared.security.principals import Authenticator
+from tests.fakes.clock import ManualClock
+from tests.integration.control_plane.callers import Caller, World
+from tests.unit.shared.test_security import grant
+
+READ_MEMBERS = "cadence:org:members:read"
+READ_ORG = "cadence:org:read"
+
+
+class KeyHolder:
+    """A program with an API key."""
+
+    def __init__(self, http: httpx.AsyncClient, key: str) -> None:
+        self._http = http
+        self.key = key
+
+    async def call(self, method: str, path: str, **request: Any) -> httpx.Response:
+        return await self._http.request(method, path, headers={"X-API-KEY": self.key}, **request)
+
+    async def get(self, path: str) -> httpx.Response:
+        return await self.call("GET", path)
+
+
+async def made(caller: Caller, scopes: list[str], **fields: Any) -> tuple[KeyHolder, str]:
+    """A program with a new key of the caller's, and the key's id."""
+    answer = await caller.post("/api/me/api-keys", {"name": "program", "scopes": scopes, **fields})
+    assert answer.status_code == 201, answer.text
+    assert answer.headers["cache-control"] == "no-store"
+    return KeyHolder(caller.http, answer.json()["key"]), answer.json()["api_key"]["id"]
+
+
+async def test_a_key_may_do_its_scopes_and_nothing_more(world: World) -> None:
+    tenant = await world.tenant()
+    program, _ = await made(tenant.admin, [READ_MEMBERS])
+
+    assert (await program.get(f"{tenant.path}/users")).status_code == 200
+    for method, path in (("GET", ""), ("GET", "/llm-configs"), ("DELETE", f"/users/{tenant.member.user_id}")):
+        assert (await program.call(method, tenant.path + path)).status_code == 403
+    for path in ("/api/me", "/api/admin/users", "/api/me/api-keys"):
+        assert (await program.get(path)).status_code == 403
+
+
+async def test_a_key_comes_as_a_bearer_token_too(world: World, http: httpx.AsyncClient) -> None:
+    tenant = await world.tenant()
+    program, _ = await made(tenant.admin, [READ_MEMBERS])
+
+    answer = await http.get(f"{tenant.path}/users", headers={"Authorization": f"Bearer {program.key}"})
+
+    assert answer.status_code == 200
+
+
+async def test_nobody_makes_a_key_that_may_do_more_than_they(world: World) -> None:
+    tenant, other = await world.tenant(), await world.tenant()
+
+    for caller, scopes, fields, status in (
+        (tenant.member, [READ_MEMBERS], {}, 422),
+        (tenant.member, ["cadence:system:admin"], {}, 422),
+        (tenant.admin, ["cadence:system:users:read"], {}, 422),
+        (tenant.admin, [READ_MEMBERS], {"org_id": other.org_id}, 404),
+        (tenant.admin, [READ_MEMBERS], {"org_id": str(new_id())}, 404),
+        (tenant.admin, [], {}, 422),
+        (tenant.admin, ["cadence:nothing"], {}, 422),
+        (tenant.admin, [READ_MEMBERS], {"expires_at": "2020-01-01T00:00:00Z"}, 422),
+        (tenant.admin, [READ_MEMBERS], {"expires_at": "2099-01-01T00:00:00"}, 422),
+    ):
+        answer = await caller.post("/api/me/api-keys", {"name": "k", "scopes": scopes, **fields})
+        assert answer.status_code == status, (scopes, fields, answer.text)
+
+
+async def test_a_key_can_do_no_more_than_its_owner_still_can(world: World, root: Caller) -> None:
+    tenant = await world.tenant()
+    second = await world.member(tenant.org_id, is_admin=True)
+    program, _ = await made(second, [READ_MEMBERS, READ_ORG])
+    membership = f"{tenant.path}/users/{second.user_id}"
+
+    await tenant.admin.patch(f"{membership}/membership", {"is_admin": False})
+    assert [(await program.get(tenant.path + path)).status_code for path in ("/users", "")] == [403, 200]
+    await tenant.admin.delete(membership)
+    assert (await program.get(tenant.path)).status_code == 404
+    await root.delete(f"/api/admin/users/{second.user_id}")
+    assert (await program.get(tenant.path)).status_code == 401
+
+
+async def test_a_key_of_one_organization_is_nobody_elsewhere(world: World, root: Caller) -> None:
+    here, there = await world.tenant(), await world.tenant()
+    await root.post(f"{there.path}/members", {"user_id": str(here.admin.user_id), "is_admin": True})
+    scopes = [READ_MEMBERS, "cadence:profile:read", "cadence:profile:write"]
+    bound, _ = await made(here.admin, scopes, org_id=here.org_id)
+    free, _ = await made(here.admin, scopes)
+
+    assert (await bound.get(f"{here.path}/users")).status_code == 200
+    assert (await free.get(f"{there.path}/users")).status_code == 200
+    foreign, unknown = await bound.get(f"{there.path}/users"), await bound.get(f"/api/orgs/{new_id()}/users")
+    assert [(answer.status_code, answer.json()["code"]) for answer in (foreign, unknown)] == [(404, "RE-0001")] * 2
+    assert (await bound.get("/api/me")).status_code == 403
+    listed = [[o["org_id"] for o in (await p.get("/api/orgs")).json()["items"]] for p in (bound, free)]
+    assert listed == [[here.org_id], [here.org_id, there.org_id]]
+
+
+async def test_a_sys_admins_key_is_no_sys_admin_unless_it_says_so(world: World, root: Caller) -> None:
+    tenant = await world.tenant()
+    reader, _ = await made(root, ["cadence:system:users:read", READ_ORG])
+    everything, _ = await made(root, ["cadence:system:admin"])
+
+    assert (await reader.get("/api/admin/users")).status_code == 200
+    assert (await reader.get("/api/orgs")).json()["items"] == []
+    assert (await reader.get(tenant.path)).json()["role"] == "user"
+    assert (await reader.get(f"{tenant.path}/users")).status_code == 403
+    assert (await everything.get(f"{tenant.path}/users")).status_code == 200
+    assert len((await everything.get("/api/orgs")).json()["items"]) == 1
+
+
+async def test_a_revoked_key_is_refused_on_its_very_next_request(world: World, root: Caller) -> None:
+    tenant = await world.tenant()
+    mine, mine_id = await made(tenant.admin, [READ_ORG])
+    seized, seized_id = await made(tenant.admin, [READ_ORG])
+    for program in (mine, seized):
+        assert (await program.get(tenant.path)).status_code == 200
+
+    assert (await tenant.admin.delete(f"/api/me/api-keys/{mine_id}")).status_code == 204
+    assert (await root.delete(f"/api/admin/api-keys/{seized_id}")).status_code == 204
+
+    for program in (mine, seized):
+        assert (await program.get(tenant.path)).status_code == 401
+    assert (await tenant.admin.delete(f"/api/me/api-keys/{mine_id}")).status_code == 404
+
+
+async def test_keys_of_others_look_like_keys_that_do_not_exist(world: World) -> None:
+    theirs, mine = await world.tenant(), await world.tenant()
+    program, key_id = await made(theirs.admin, [READ_ORG])
+
+    for path in (key_id, str(new_id())):
+        assert (await mine.admin.delete(f"/api/me/api-keys/{path}")).status_code == 404
+        assert (await mine.admin.post(f"/api/me/api-keys/{path}/rotate", {})).status_code == 404
+        assert (await mine.admin.delete(f"/api/admin/api-keys/{path}")).status_code == 403
+    assert (await mine.admin.get("/api/me/api-keys")).json()["items"] == []
+    assert (await program.get(theirs.path)).status_code == 200
+
+
+async def test_a_key_is_shown_once_and_stored_as_a_hash(world: World, resources: Resources, root: Caller) -> None:
+    tenant = await world.tenant()
+    program, key_id = await made(tenant.admin, [READ_ORG])
+
+    mine, every = await tenant.admin.get("/api/me/api-keys"), await root.get("/api/admin/api-keys")
+    assert [k["id"] for k in mine.json()["items"]] == [k["id"] for k in every.json()["items"]] == [key_id]
+    assert mine.json()["items"][0]["hint"] == program.key[-4:]
+    async with resources.database() as session:
+        stored = str((await session.execute(text("SELECT * FROM api_keys"))).one())
+    cached = [key + (await resources.redis.get(key) or b"") async for key in resources.redis.scan_iter("api_key*")]
+    for shown in (mine.text, every.text, stored, str(cached)):
+        assert program.key.removeprefix("cdk_") not in shown
+
+
+async def test_a_rotated_key_works_until_the_overlap_is_over(world: World) -> None:
+    tenant = await world.tenant()
+    old, key_id = await made(tenant.admin, [READ_ORG], expires_at="2099-01-01T00:00:00Z")
+
+    answer = await tenant.admin.post(f"/api/me/api-keys/{key_id}/rotate", {"overlap_seconds": 3600})
+    new = KeyHolder(tenant.admin.http, answer.json()["key"])
+    again = await tenant.admin.post(f"/api/me/api-keys/{answer.json()['api_key']['id']}/rotate", {"overlap_seconds": 0})
+
+    assert answer.json()["api_key"]["expires_at"] == "2099-01-01T00:00:00Z"
+    keys = {k["id"]: k for k in (await tenant.admin.get("/api/me/api-keys")).json()["items"]}
+    assert datetime.fromisoformat(keys[key_id]["expires_at"]) - datetime.now(UTC) < timedelta(hours=1)
+    assert (await old.get(tenant.path)).status_code == 200
+    assert (await new.get(tenant.path)).status_code == 401
+    assert (await KeyHolder(tenant.admin.http, again.json()["key"]).get(tenant.path)).status_code == 200
+    over = await tenant.admin.post(f"/api/me/api-keys/{answer.json()['api_key']['id']}/rotate", {})
+    assert over.status_code == 409
+
+
+async def test_a_key_makes_no_keys(world: World, root: Caller) -> None:
+    caller = await world.user()
+    program, key_id = await made(caller, ["cadence:profile:write"])
+    admin, _ = await made(root, ["cadence:system:admin"])
+
+    body = {"name": "k", "scopes": ["cadence:profile:write"]}
+    assert (await program.call("POST", "/api/me/api-keys", json=body)).status_code == 403
+    assert (await program.call("POST", f"/api/me/api-keys/{key_id}/rotate", json={})).status_code == 403
+    body = {**body, "user_id": str(caller.user_id)}
+    assert (await admin.call("POST", "/api/admin/api-keys", json=body)).status_code == 403
+    # It may well end itself.
+    assert (await program.call("DELETE", f"/api/me/api-keys/{key_id}")).status_code == 204
+    assert (await program.get("/api/me/api-keys")).status_code == 401
+
+
+async def test_a_key_has_nothing_to_do_with_sessions(world: World) -> None:
+    caller = await world.user()
+    program, _ = await made(caller, ["cadence:profile:read", "cadence:profile:write"])
+
+    for method, path in (("POST", "/refresh"), ("DELETE", "/logout"), ("DELETE", "/sessions")):
+        assert (await program.call(method, f"/api/auth{path}")).status_code == 401
+    assert (await caller.get("/api/me")).status_code == 200
+    assert (await program.get("/api/me")).json()["username"] == caller.username
+
+
+async def test_an_admin_makes_keys_for_users_within_what_both_may_do(world: World, root: Caller) -> None:
+    tenant = await world.tenant()
+    body = {"name": "k", "user_id": str(tenant.member.user_id), "org_id": tenant.org_id}
+
+    beyond = await root.post("/api/admin/api-keys", {**body, "scopes": [READ_MEMBERS]})
+    within = await root.post("/api/admin/api-keys", {**body, "scopes": [READ_ORG]})
+    unknown = await root.post("/api/admin/api-keys", {**body, "user_id": str(new_id()), "scopes": [READ_ORG]})
+
+    assert [beyond.status_code, within.status_code, unknown.status_code] == [422, 201, 404]
+    assert (await KeyHolder(root.http, within.json()["key"]).get(tenant.path)).status_code == 200
+    of_member = await root.get(f"/api/admin/api-keys?user_id={tenant.member.user_id}")
+    assert len(of_member.json()["items"]) == 1
+    assert (await tenant.admin.get("/api/admin/api-keys")).status_code == 403
+
+
+async def test_what_is_no_key_is_refused(world: World, http: httpx.AsyncClient) -> None:
+    caller = await world.user()
+    program, _ = await made(caller, ["cadence:profile:read"])
+    forged = new_key(caller.user_id)
+
+    broken = ("", "x", "cdk_", "cdk_x", "é", program.key[:-1], program.key + "A", program.key[4:])
+    for key in (*broken, forged, new_key(new_id())):
+        answer = await http.get("/api/me", headers=[(b"X-API-KEY", key.encode())])
+        assert answer.status_code == 401, key
+    for _ in range(2):
+        assert (await http.get("/api/me", headers={"X-API-KEY": forged})).json()["code"] == "AU-0001"
+
+
+async def test_a_suspended_organization_is_closed_to_keys(world: World, root: Caller) -> None:
+    tenant = await world.tenant()
+    program, _ = await made(tenant.admin, [READ_ORG])
+
+    await root.patch(f"/api/admin/orgs/{tenant.org_id}", {"status": "suspended"})
+
+    assert (await program.get(tenant.path)).json()["code"] == "AZ-0002"
+
+
+async def test_an_expired_key_is_refused(world: World, resources: Resources, clock: ManualClock) -> None:
+    caller = await world.user()
+    end = clock.now() + timedelta(days=4000)
+    program, _ = await made(caller, ["cadence:profile:read"], expires_at=end.isoformat())
+    judge = Authenticator(
+        redis=resources.redis,
+        clock=clock,
+        tokens=resources.tokens,
+        sessions=resources.sessions,
+        grants=resources.grants,
+        api_keys=resources.authenticator._api_keys,
+        uses=resources.api_key_uses,
+    )
+
+    clock.advance(timedelta(days=3999).total_seconds())
+    assert (await judge.identify({"x-api-key": program.key}, None)).user_id == caller.user_id
+    clock.advance(timedelta(days=1).total_seconds())
+    with pytest.raises(NotAuthenticated):
+        await judge.identify({"x-api-key": program.key}, None)
+
+
+async def test_a_check_of_a_known_key_is_one_question_to_redis(world: World, resources: Resources) -> None:
+    tenant = await world.tenant()
+    program, _ = await made(tenant.admin, [READ_ORG])
+    await program.get(tenant.path)
+
+    before = (await resources.redis.info("stats"))["total_commands_processed"]
+    await resources.authenticator.identify({"x-api-key": program.key}, None)
+    await resources.authenticator.identify({"x-api-key": program.key}, None)
+    after = (await resources.redis.info("stats"))["total_commands_processed"]
+
+    # The first asks for the grant of the system, which nobody has asked for yet, and keeps it. One is INFO itself.
+    assert after - before <= 2 + 1 + 1
+
+
+async def test_the_last_use_is_kept_without_a_write_for_each_request(world: World, resources: Resources) -> None:
+    tenant = await world.tenant()
+    program, _ = await made(tenant.admin, [READ_ORG])
+    unused, _ = await made(tenant.admin, [READ_ORG])
+    started = datetime.now(UTC)
+    for _ in range(3):
+        await program.get(tenant.path)
+    assert await resources.redis.hlen("api_key_uses") == 0
+
+    await resources.api_key_uses.tell()
+    await resources.api_key_uses.move(lambda uses: _store(resources.autocommit, uses))
+
+    used, never = (await tenant.admin.get("/api/me/api-keys")).json()["items"]
+    assert started <= datetime.fromisoformat(used["last_used_at"]) <= datetime.now(UTC)
+    assert never["last_used_at"] is None
+    assert unused.key != program.key
+    assert not await resources.redis.exists("api_key_uses", "api_key_uses:moving")
+
+
+async def test_a_use_that_could_not_be_stored_is_stored_next_time(world: World, resources: Resources) -> None:
+    tenant = await world.tenant()
+    program, key_id = await made(tenant.admin, [READ_ORG])
+    await program.get(tenant.path)
+    await resources.api_key_uses.tell()
+
+    async def fails(_: Any) -> None:
+        raise OSError("away")
+
+    with pytest.raises(OSError, match="away"):
+        await resources.api_key_uses.move(fails)
+    stored: dict[Any, datetime] = {}
+
+    async def stores(uses: Any) -> None:
+        stored.update(uses)
+
+    await resources.api_key_uses.move(stores)
+
+    assert [str(k) for k in stored] == [key_id]
+
+
+def test_narrowing_never_makes_anybody_more_than_they_are() -> None:
+    everything = frozenset(Permission)
+    assert grant("user").narrowed(everything).permissions == MEMBER_PERMISSIONS
+    assert grant("org_admin").narrowed(everything).role == "org_admin"
+    assert grant("org_admin").narrowed(ORG_ADMIN_PERMISSIONS - {Permission.CHAT_USE}).role == "user"
+    narrowed = grant("sys_admin").narrowed(frozenset({Permission.SYSTEM_USERS_READ}))
+    assert (narrowed.role, narrowed.is_sys_admin) == ("user", False)
+    assert narrowed.permissions == {Permission.SYSTEM_USERS_READ}
