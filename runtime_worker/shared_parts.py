@@ -1,12 +1,10 @@
 """What instances share in this process: model connections, model clients, plugin bundles and their packages."""
 
-from runtime_worker.engines.registry import engine_for
 from runtime_worker.models.connections import ModelConnections
 from runtime_worker.models.registry import ModelRegistry
 from runtime_worker.plugins.hosts import PluginHosts
 from runtime_worker.plugins.registry import BundleRegistry
 from runtime_worker.pool.building import PartsBuilder
-from shared.frameworks import RUNNABLE
 from shared.settings import WorkerSettings
 
 
@@ -37,9 +35,6 @@ class SharedParts:
 
     async def open(self) -> None:
         await self._connections.open()
-        # Importing a framework takes most of a second, which no live stream should wait for later.
-        for framework, mode in RUNNABLE:
-            engine_for(framework, mode)
 
     async def close(self) -> None:
         await self._bundles.close()

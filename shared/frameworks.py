@@ -44,10 +44,6 @@ SUPPORTED_PROVIDERS: dict[Framework, tuple[Provider, ...]] = {
     ),
 }
 
-OPENAI_WIRE_PROVIDERS: frozenset[Provider] = frozenset(
-    {Provider.OPENAI, Provider.AZURE, Provider.GROQ, Provider.LITELLM, Provider.TENSORZERO, Provider.BIFROST}
-)
-
 DEFAULT_BASE_URLS: dict[Provider, str] = {
     Provider.OPENAI: "https://api.openai.com/v1",
     Provider.GROQ: "https://api.groq.com/openai/v1",
@@ -59,7 +55,7 @@ DEFAULT_BASE_URLS: dict[Provider, str] = {
 """Where a provider answers when the llm_config names no `base_url`; the others are self-hosted and must name one."""
 
 RUNNABLE: dict[tuple[Framework, Mode], frozenset[Provider]] = {
-    (Framework.LANGGRAPH, Mode.SUPERVISOR): OPENAI_WIRE_PROVIDERS - {Provider.AZURE},
+    (framework, mode): frozenset(providers) for framework, providers in SUPPORTED_PROVIDERS.items() for mode in Mode
 }
 """What this version can build. A create that asks for anything else of the matrix is refused, never half-served."""
 

@@ -2,8 +2,8 @@
 
 `organization` and `project` become OpenAI's headers, `headers` adds `X-…` headers (gateways route by them) and the
 referer that OpenRouter reads; everything else that a header could do (authorization, host, cookies) stays ours. The
-sampling keys go into the request body under their own names. `max_tokens_parameter` says how the endpoint calls the
-output limit.
+sampling keys go into the request body under the wire's names. `max_tokens_parameter` and `structured_output` say what
+an OpenAI-compatible endpoint understands, `api_version` is Azure's.
 """
 
 from typing import Annotated, Any, Literal
@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from shared.errors import FieldError, InvalidRequest
 
+MaxTokensParameter = Literal["max_tokens", "max_completion_tokens"]
 HeaderName = Annotated[str, Meta(pattern=r"^(?i:x-[a-z0-9-]{1,60}|http-referer)\Z")]
 HeaderValue = Annotated[str, Meta(pattern=r"^[\x20-\x7e]{0,500}\Z")]
 
@@ -24,7 +25,9 @@ class ModelOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     project: HeaderValue | None = None
     headers: Annotated[dict[HeaderName, HeaderValue], Meta(max_length=20)] = {}
     max_retries: Annotated[int, Meta(ge=0, le=5)] = 2
-    max_tokens_parameter: Literal["max_tokens", "max_completion_tokens"] | None = None
+    max_tokens_parameter: MaxTokensParameter | None = None
+    structured_output: Literal["json_schema", "tool"] | None = None
+    api_version: Annotated[str, Meta(pattern=r"^[a-z0-9.-]{1,40}\Z")] | None = None
     top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
     frequency_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
     presence_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
@@ -33,7 +36,7 @@ class ModelOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     service_tier: Annotated[str, Meta(max_length=40)] | None = None
 
     def body(self) -> dict[str, Any]:
-        """The keys that go into a request body."""
+        """The keys that go into a request body of OpenAI's wire."""
         keys = ("top_p", "frequency_penalty", "presence_penalty", "seed", "reasoning_effort", "service_tier")
         return {key: value for key in keys if (value := getattr(self, key)) is not None}
 

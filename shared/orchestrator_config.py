@@ -5,7 +5,7 @@ structs, so both always agree on what a key means.
 """
 
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, TypeVar, cast
 from uuid import UUID
 
 import msgspec
@@ -13,65 +13,43 @@ from msgspec import Meta
 
 from shared.errors import FieldError, InvalidRequest
 from shared.frameworks import Mode
+from shared.mode_configs import (
+    MODE_CONFIGS,
+    CoordinatorConfig,
+    GroundedConfig,
+    HandoffConfig,
+    MaxTokens,
+    ModeConfig,
+    ModelName,
+    NodeOverride,
+    SupervisorConfig,
+    Temperature,
+)
 from shared.prompts import DEFAULT_PROMPTS, slots
 
-Seconds = Annotated[float, Meta(gt=0, le=3600)]
-Temperature = Annotated[float, Meta(ge=0, le=2)]
-MaxTokens = Annotated[int, Meta(ge=1, le=1_000_000)]
-ModelName = Annotated[str, Meta(min_length=1, max_length=200)]
-Prompt = Annotated[str, Meta(min_length=1, max_length=32_000)]
+M = TypeVar("M", bound=ModeConfig, covariant=True)
 
 
-class NodeOverride(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What one node does differently; None inherits. `timeout` is in seconds."""
+class OrchestratorConfig(msgspec.Struct, Generic[M], frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`config` of an instance, complete; `mode_config` is that of the instance's mode.
 
-    llm_config_id: UUID | None = None
-    model_name: ModelName | None = None
-    prompt_override: Prompt | None = None
-    temperature: Temperature | None = None
-    max_tokens: MaxTokens | None = None
-    timeout: Seconds | None = None
-
-
-class SupervisorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`mode_config` of a supervisor. Defaults are those of the engine contract."""
-
-    node_execution_timeout: Seconds = 60
-    run_timeout: Seconds = 300
-    message_context_window: Annotated[int, Meta(ge=0, le=200)] = 5
-    max_context_window: Annotated[int, Meta(ge=256, le=2_000_000)] = 16_000
-    enabled_auto_compact: bool = True
-    enabled_suggestion: bool = False
-    max_agent_hops: Annotated[int, Meta(ge=1, le=100)] = 10
-    max_tool_rounds: Annotated[int, Meta(ge=1, le=50)] = 3
-    enabled_parallel_tool_calls: bool = True
-    enabled_llm_validation: bool = False
-    enabled_clarification_intent: bool = True
-    supervisor_node: NodeOverride = NodeOverride()
-    validation_node: NodeOverride = NodeOverride()
-    synthesizer_node: NodeOverride = NodeOverride()
-    facilitator_node: NodeOverride = NodeOverride()
-    conversational_node: NodeOverride = NodeOverride()
-    error_handler_node: NodeOverride = NodeOverride()
-    autocompact: NodeOverride = NodeOverride()
-    suggestion_node: NodeOverride = NodeOverride()
-
-
-class OrchestratorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`config` of a supervisor instance, complete."""
+    `fallback_llm_config_id` is tried once when a node's own model cannot be reached.
+    """
 
     default_llm_config_id: UUID
+    fallback_llm_config_id: UUID | None = None
     default_model_name: ModelName | None = None
     default_temperature: Temperature | None = None
     default_max_tokens: MaxTokens | None = None
-    mode_config: SupervisorConfig = SupervisorConfig()
+    mode_config: M
     conversation_starters: Annotated[
         tuple[Annotated[str, Meta(min_length=1, max_length=500)], ...], Meta(max_length=20)
     ] = ()
 
     def llm_config_ids(self) -> frozenset[UUID]:
         """Every llm_config the instance refers to."""
-        return frozenset({self.default_llm_config_id, *(n.llm_config_id for _, n in self.nodes() if n.llm_config_id)})
+        named = (self.fallback_llm_config_id, *(node.llm_config_id for _, node in self.nodes()))
+        return frozenset({self.default_llm_config_id, *(config_id for config_id in named if config_id)})
 
     def nodes(self) -> Iterator[tuple[str, NodeOverride]]:
         """The overrides by node name."""
@@ -81,6 +59,10 @@ class OrchestratorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True
                 yield field, value
 
 
+AnyConfig = OrchestratorConfig[ModeConfig]
+
+_CONFIGS: dict[Mode, Any] = {mode: OrchestratorConfig[mode_config] for mode, mode_config in MODE_CONFIGS.items()}  # type: ignore[valid-type]
+
 _ALIASES = {
     "parallel_tool_calls": "enabled_parallel_tool_calls",
     "use_llm_validation": "enabled_llm_validation",
@@ -88,10 +70,14 @@ _ALIASES = {
     "invoke_timeout": "run_timeout",
     "supervisor_timeout": "node_execution_timeout",
     "max_handoffs": "max_agent_hops",
-    "router_node": "supervisor_node",
-    "planner_node": "supervisor_node",
-    "clarifier_node": "facilitator_node",
-    "responder_node": "conversational_node",
+}
+_NODE_ALIASES: dict[Mode, dict[str, str]] = {
+    Mode.SUPERVISOR: {
+        "router_node": "supervisor_node",
+        "planner_node": "supervisor_node",
+        "clarifier_node": "facilitator_node",
+        "responder_node": "conversational_node",
+    },
 }
 _MODE_KEYS_AT_TOP: tuple[str, ...] = (
     "max_agent_hops",
@@ -101,14 +87,11 @@ _MODE_KEYS_AT_TOP: tuple[str, ...] = (
 )
 
 
-def parse_config(mode: Mode, raw: dict[str, Any], *, field: str = "config") -> OrchestratorConfig:
-    """The typed configuration for what an admin sent. Raises InvalidRequest naming the key.
-
-    Only the supervisor mode has a configuration type so far; `require_runnable` has refused the others before this.
-    """
-    renamed = _rename(raw, field)
+def parse_config(mode: Mode, raw: dict[str, Any], *, field: str = "config") -> AnyConfig:
+    """The typed configuration for what an admin sent. Raises InvalidRequest naming the key."""
+    renamed = _rename(mode, raw, field)
     try:
-        config = msgspec.convert(renamed, OrchestratorConfig)
+        config = read_stored(mode, renamed)
     except msgspec.ValidationError as error:
         raise InvalidRequest("config is not valid", errors=(_field_error(error, field),)) from None
     problems = [
@@ -121,22 +104,33 @@ def parse_config(mode: Mode, raw: dict[str, Any], *, field: str = "config") -> O
     return config
 
 
-def to_stored(config: OrchestratorConfig) -> dict[str, Any]:
+def read_stored(mode: Mode, stored: dict[str, Any]) -> AnyConfig:
+    """What `to_stored` made of an instance of this mode. Raises msgspec.ValidationError."""
+    return cast("AnyConfig", msgspec.convert(stored, _CONFIGS[mode]))
+
+
+def default_config(mode: Mode, default_llm_config_id: UUID) -> AnyConfig:
+    """The configuration of an instance whose admin said nothing but where its model is."""
+    return OrchestratorConfig(default_llm_config_id=default_llm_config_id, mode_config=MODE_CONFIGS[mode]())
+
+
+def to_stored(config: AnyConfig) -> dict[str, Any]:
     """What is stored, hashed and shown: new names only, defaults filled in."""
     stored: dict[str, Any] = msgspec.to_builtins(config)
     return stored
 
 
-def _rename(raw: dict[str, Any], field: str) -> dict[str, Any]:
+def _rename(mode: Mode, raw: dict[str, Any], field: str) -> dict[str, Any]:
     config = dict(raw)
     mode_config = config.get("mode_config", {})
     if not isinstance(mode_config, dict):
         raise InvalidRequest(errors=(FieldError(f"{field}.mode_config", "type", "must be an object"),))
     lifted = {key: config.pop(key) for key in _MODE_KEYS_AT_TOP if key in config}
+    aliases = _ALIASES | _NODE_ALIASES.get(mode, {})
     result: dict[str, Any] = {}
     given: list[tuple[str, Any]] = [*lifted.items(), *mode_config.items()]
     for key, value in given:
-        name = _ALIASES.get(key, key)
+        name = aliases.get(key, key)
         if name in result:
             where = f"{field}.mode_config.{name}"
             raise InvalidRequest(errors=(FieldError(where, "duplicate", f"given twice, once as {key}"),))
@@ -168,3 +162,20 @@ def _field_error(error: msgspec.ValidationError, field: str) -> FieldError:
     """msgspec says ``… - at `$.mode_config.max_tool_rounds```; the path becomes the field."""
     message, _, path = str(error).partition(" - at `$")
     return FieldError(field + path.rstrip("`").replace("[...]", ""), "invalid", message)
+
+
+__all__ = [
+    "MODE_CONFIGS",
+    "AnyConfig",
+    "CoordinatorConfig",
+    "GroundedConfig",
+    "HandoffConfig",
+    "ModeConfig",
+    "NodeOverride",
+    "OrchestratorConfig",
+    "SupervisorConfig",
+    "default_config",
+    "parse_config",
+    "read_stored",
+    "to_stored",
+]

@@ -3,7 +3,6 @@
 import socket
 import time
 from typing import Any
-from urllib.parse import quote
 
 import aiohttp
 import msgspec
@@ -22,12 +21,15 @@ from shared.errors import (
     ModelTimedOut,
     ModelUnavailable,
 )
-from shared.frameworks import DEFAULT_BASE_URLS, OPENAI_WIRE_PROVIDERS, Provider
+from shared.frameworks import DEFAULT_BASE_URLS, Provider
+from shared.model_options import ModelOptions
+from shared.providers import WIRES, Wire, completion_url, max_tokens_parameter, request_headers
 from shared.security.addresses import check_model_url, is_refused_address
 
 TIMEOUT_SECONDS = 20.0
 MAX_ANSWER_BYTES = 256 * 1024
-ANTHROPIC_VERSION = "2023-06-01"
+ANSWER_TOKENS = 16
+"""With one, models that think first answer with an error: nothing would be left to answer with."""
 _QUESTION = "ping"
 
 
@@ -38,6 +40,7 @@ class ProbeRequest(msgspec.Struct, frozen=True):
     model_name: str
     base_url: str | None
     api_key: str
+    options: ModelOptions = ModelOptions()
 
 
 class CheckedResolver(AbstractResolver):
@@ -101,10 +104,14 @@ class ModelProbe:
     async def _call(self, request: ProbeRequest) -> None:
         base_url = (request.base_url or DEFAULT_BASE_URLS[request.provider]).rstrip("/")
         check_model_url(base_url, allow_private=self._allow_private)
-        path, headers, body = _wire(request)
+        options = request.options
+        url = completion_url(request.provider, base_url, request.model_name, options, is_stream=False)
+        headers = request_headers(request.provider, request.api_key, options)
         client = self._open()
         try:
-            async with client.post(base_url + path, headers=headers, json=body, allow_redirects=False) as answer:
+            async with client.post(
+                url, headers=headers, json=_body(request, base_url), allow_redirects=False
+            ) as answer:
                 content = await answer.content.read(MAX_ANSWER_BYTES)
                 _judge(answer.status, content)
         except TimeoutError:
@@ -128,27 +135,26 @@ class ModelProbe:
         return self._client
 
 
-def _wire(request: ProbeRequest) -> tuple[str, dict[str, str], dict[str, Any]]:
-    """Path, headers and body of the cheapest request of the provider's wire format: one word in, one token out."""
+def _body(request: ProbeRequest, base_url: str) -> dict[str, Any]:
+    """The cheapest request of the provider's wire format: one word in, a few out."""
+    match WIRES[request.provider]:
+        case Wire.GEMINI:
+            contents = [{"role": "user", "parts": [{"text": _QUESTION}]}]
+            return {"contents": contents, "generationConfig": {"maxOutputTokens": ANSWER_TOKENS}}
+        case Wire.ANTHROPIC:
+            limit = "max_tokens"
+        case Wire.OPENAI:
+            limit = max_tokens_parameter(request.provider, base_url, request.options)
     messages = [{"role": "user", "content": _QUESTION}]
-    if request.provider in OPENAI_WIRE_PROVIDERS:
-        # OpenAI's own newer models refuse `max_tokens`; what imitates its wire format often knows nothing else.
-        limit = "max_completion_tokens" if request.provider is Provider.OPENAI else "max_tokens"
-        headers = {"Authorization": f"Bearer {request.api_key}"}
-        if request.provider is Provider.AZURE:
-            headers = {"api-key": request.api_key}
-        return "/chat/completions", headers, {"model": request.model_name, "messages": messages, limit: 1}
-    if request.provider in (Provider.ANTHROPIC, Provider.CLAUDE):
-        headers = {"x-api-key": request.api_key, "anthropic-version": ANTHROPIC_VERSION}
-        return "/messages", headers, {"model": request.model_name, "messages": messages, "max_tokens": 1}
-    body = {"contents": [{"parts": [{"text": _QUESTION}]}], "generationConfig": {"maxOutputTokens": 1}}
-    name = quote(request.model_name.removeprefix("models/"), safe="")
-    return f"/models/{name}:generateContent", {"x-goog-api-key": request.api_key}, body
+    return {"model": request.model_name, "messages": messages, limit: ANSWER_TOKENS}
 
 
 def _judge(status: int, content: bytes) -> None:
     """Raises the ModelError an answer means. What the provider wrote is never passed on."""
     if status in (401, 403):
+        raise ModelCredentialRefused
+    if status == 400 and b"API_KEY_INVALID" in content:
+        # Google's answer to a wrong key.
         raise ModelCredentialRefused
     if status == 429:
         raise ModelRateLimited

@@ -20,7 +20,8 @@ from control_plane.llm_configs.tables import LLMConfig
 from shared.errors import FieldError, ImmutableField, InUse, InvalidRequest, ModelAddressRefused
 from shared.frameworks import DEFAULT_BASE_URLS, Provider
 from shared.ids import new_id
-from shared.model_options import parse_model_options
+from shared.model_options import known_model_options, parse_model_options
+from shared.providers import meaningless_options
 from shared.secrets import SecretKeyring, fingerprint
 from shared.security.addresses import check_model_url
 from shared.security.grants import Grant
@@ -53,7 +54,7 @@ class LLMConfigService:
     async def create(self, org_id: UUID, body: LLMConfigBody) -> LLMConfig:
         """Raises InvalidRequest, ModelAddressRefused, AlreadyExists."""
         self._check_base_url(body.provider, body.base_url)
-        _check_options(body.additional_config)
+        _check_options(body.provider, body.additional_config)
         config = LLMConfig(
             id=new_id(),
             org_id=org_id,
@@ -91,7 +92,7 @@ class LLMConfigService:
                 grant.require_key_use()
             self._check_base_url(Provider(config.provider), patch.base_url)
         if patch.additional_config is not UNSET:
-            _check_options(patch.additional_config)
+            _check_options(Provider(config.provider), patch.additional_config)
         apply_patch(config, patch, skip={"api_key", "provider"})
         if patch.api_key is not UNSET:
             self._seal(config, patch.api_key)
@@ -145,6 +146,7 @@ class LLMConfigService:
             model_name=config.model_name,
             base_url=config.base_url,
             api_key=self._keyring.open(config.sealed_api_key, **api_key_place(config.id)),
+            options=known_model_options(config.additional_config)[0],
         )
 
     def _seal(self, config: LLMConfig, api_key: str) -> None:
@@ -166,9 +168,15 @@ class LLMConfigService:
             ) from None
 
 
-def _check_options(additional_config: dict[str, Any]) -> None:
-    """What a worker would not understand, or could not build from, is refused now rather than found out then."""
+def _check_options(provider: Provider, additional_config: dict[str, Any]) -> None:
+    """What a worker would not understand, or could not build from, is refused now rather than found out then; so is
+    what this provider cannot be told, instead of being left out in silence."""
     parse_model_options(additional_config)
+    if unused := sorted(additional_config.keys() & meaningless_options(provider)):
+        errors = tuple(
+            FieldError(f"additional_config.{key}", "meaningless", f"{provider} has no such option") for key in unused
+        )
+        raise InvalidRequest("additional_config is not valid", errors=errors)
     size = len(msgspec.json.encode(additional_config))
     if size > MAX_ADDITIONAL_CONFIG_BYTES:
         message = f"{size} bytes as JSON, at most {MAX_ADDITIONAL_CONFIG_BYTES} are kept"

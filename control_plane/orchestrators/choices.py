@@ -1,11 +1,12 @@
-"""What an instance's `config` may say given the llm_configs it points to."""
+"""What an instance's `config` may say given its mode, the llm_configs it points to and its plugins."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from control_plane.llm_configs.tables import LLMConfig
+from control_plane.plugins.catalogue import CatalogueEntry
 from shared.errors import FieldError, InvalidRequest, UnsupportedCombination
 from shared.frameworks import RUNNABLE, SUPPORTED_PROVIDERS, Framework, Mode, Provider, require_runnable
-from shared.orchestrator_config import OrchestratorConfig
+from shared.orchestrator_config import AnyConfig, HandoffConfig
 
 
 def require_mode(framework: Framework, mode: Mode) -> None:
@@ -14,7 +15,7 @@ def require_mode(framework: Framework, mode: Mode) -> None:
         require_runnable(framework, mode, SUPPORTED_PROVIDERS[framework][0])
 
 
-def check_models(framework: Framework, mode: Mode, config: OrchestratorConfig, configs: Iterable[LLMConfig]) -> None:
+def check_models(framework: Framework, mode: Mode, config: AnyConfig, configs: Iterable[LLMConfig]) -> None:
     """Every node has a provider that the framework works with and a model name.
 
     Raises UnsupportedCombination or InvalidRequest naming the node.
@@ -33,8 +34,30 @@ def check_models(framework: Framework, mode: Mode, config: OrchestratorConfig, c
             if not (node.model_name or own.model_name or config.default_model_name):
                 field, message = f"config.mode_config.{name}.model_name", f"the llm_config {own.name!r} names no model"
                 problems.append(FieldError(field, "missing", message))
+    if config.fallback_llm_config_id is not None:
+        fallback, field = by_id[config.fallback_llm_config_id], "config.fallback_llm_config_id"
+        _require_provider(framework, mode, Provider(fallback.provider), field)
+        if not (fallback.model_name or config.default_model_name):
+            problems.append(FieldError(field, "missing", f"the llm_config {fallback.name!r} names no model"))
     if problems:
         raise InvalidRequest("a model name is missing", errors=tuple(problems))
+
+
+def check_plugins(mode: Mode, config: AnyConfig, plugins: Sequence[CatalogueEntry]) -> None:
+    """The plugins are what the mode works with. Raises InvalidRequest naming the field.
+
+    A version may be activated whose agent is another than before, so every change of config or plugins asks again.
+    """
+    if mode is Mode.GROUNDED and [plugin.manifest.is_scoped for plugin in plugins] != [True]:
+        message = "a grounded orchestrator works with exactly one plugin, whose agent is a BaseScopedAgent"
+        raise InvalidRequest(message, errors=(FieldError("active_plugin_ids", "not_scoped", message),))
+    mode_config = config.mode_config
+    if isinstance(mode_config, HandoffConfig) and mode_config.entry_agent is not None:
+        pids = [plugin.pid for plugin in plugins]
+        if mode_config.entry_agent not in pids:
+            message = f"not an active plugin; the active ones are: {', '.join(pids)}"
+            field = "config.mode_config.entry_agent"
+            raise InvalidRequest("the entry agent is not there", errors=(FieldError(field, "not_active", message),))
 
 
 def _require_provider(framework: Framework, mode: Mode, provider: Provider, field: str) -> None:

@@ -9,13 +9,14 @@ import msgspec
 from control_plane.orchestrators.definition import Definition
 from control_plane.orchestrators.schemas import EffectiveConfigView, ResolvedValue
 from control_plane.plugins.settings import masked
-from shared.orchestrator_config import OrchestratorConfig
+from shared.frameworks import Mode
+from shared.orchestrator_config import default_config
 
 
 def effective_config(definition: Definition) -> EffectiveConfigView:
     """Two tiers so far: the code's (or the plugin author's) default and the instance."""
     row = definition.row
-    defaults = _default_config(row.config)
+    defaults = _default_config(Mode(row.mode), row.config)
     values = {
         path: ResolvedValue(value, "default" if path in defaults and defaults[path] == value else "instance")
         for path, value in _leaves("config", row.config)
@@ -28,9 +29,9 @@ def effective_config(definition: Definition) -> EffectiveConfigView:
     return EffectiveConfigView(row.id, row.revision, row.config_hash, values)
 
 
-def _default_config(stored: dict[str, Any]) -> dict[str, Any]:
+def _default_config(mode: Mode, stored: dict[str, Any]) -> dict[str, Any]:
     """The defaults by path; what has none (the llm_config) is not in it."""
-    plain = OrchestratorConfig(default_llm_config_id=UUID(stored["default_llm_config_id"]))
+    plain = default_config(mode, UUID(stored["default_llm_config_id"]))
     defaults = dict(_leaves("config", msgspec.to_builtins(plain)))
     del defaults["config.default_llm_config_id"]
     return defaults

@@ -12,7 +12,7 @@ from control_plane.database.locks import lock_definitions
 from control_plane.database.revisions import require_match
 from control_plane.llm_configs.service import LLMConfigService
 from control_plane.llm_configs.tables import LLMConfig
-from control_plane.orchestrators.choices import check_models, require_mode
+from control_plane.orchestrators.choices import check_models, check_plugins, require_mode
 from control_plane.orchestrators.definition import Definition
 from control_plane.orchestrators.plugins import InstancePlugins
 from control_plane.orchestrators.reading import OrchestratorRecord
@@ -24,7 +24,7 @@ from shared.errors import Conflict, FieldError, ImmutableField, NotFound, Orches
 from shared.events import OrchestratorLoad, OrchestratorReload, OrchestratorUnload
 from shared.frameworks import Framework, Mode
 from shared.ids import new_id
-from shared.orchestrator_config import OrchestratorConfig, parse_config, to_stored
+from shared.orchestrator_config import AnyConfig, parse_config, read_stored, to_stored
 from shared.security.grants import Grant
 
 
@@ -50,6 +50,7 @@ class OrchestratorService:
         await lock_definitions(self._session, org_id)
         config, llm_configs = await self._checked(org_id, body.framework_type, body.mode, body.config)
         plugins = await self._plugins.chosen(org_id, body.active_plugin_ids)
+        check_plugins(body.mode, config, plugins)
         instance_id = new_id()
         row = Orchestrator(
             id=instance_id,
@@ -91,6 +92,7 @@ class OrchestratorService:
                     None if patch.active_plugin_ids is UNSET else patch.active_plugin_ids,
                     {} if patch.plugin_settings is UNSET else patch.plugin_settings,
                 )
+                _check_plugins(definition)
             return await self._saved(definition, OrchestratorReload)
 
     async def replace_config(
@@ -100,6 +102,7 @@ class OrchestratorService:
         definition = await self._opened(org_id, instance_id, if_match)
         row = definition.row
         config, llm_configs = await self._checked(org_id, Framework(row.framework_type), Mode(row.mode), raw)
+        check_plugins(Mode(row.mode), config, definition.plugins)
         with self._session.no_autoflush:
             row.config = to_stored(config)
             await self._orchestrators.use_llm_configs(row.id, config.llm_config_ids())
@@ -153,7 +156,9 @@ class OrchestratorService:
         """Switch a plugin to another version, its settings carried over. Raises InvalidRequest and like `change`."""
         definition = await self._opened(org_id, instance_id, if_match)
         with self._session.no_autoflush:
-            return await self._saved(await self._plugins.switched(definition, ref), OrchestratorReload)
+            definition = await self._plugins.switched(definition, ref)
+            _check_plugins(definition)
+            return await self._saved(definition, OrchestratorReload)
 
     async def sync_plugins(self, org_id: UUID, instance_id: UUID, *, if_match: str | None) -> OrchestratorRecord:
         """Settings of plugins no longer active are dropped, defaults of new keys written down. Raises like `change`."""
@@ -172,8 +177,13 @@ class OrchestratorService:
 
     async def _checked(
         self, org_id: UUID, framework: Framework, mode: Mode, raw: dict[str, Any]
-    ) -> tuple[OrchestratorConfig, Sequence[LLMConfig]]:
+    ) -> tuple[AnyConfig, Sequence[LLMConfig]]:
         config = parse_config(mode, raw)
         llm_configs = await self._llm_configs.require(org_id, config.llm_config_ids())
         check_models(framework, mode, config, llm_configs)
         return config, llm_configs
+
+
+def _check_plugins(definition: Definition) -> None:
+    mode = Mode(definition.row.mode)
+    check_plugins(mode, read_stored(mode, definition.row.config), definition.plugins)

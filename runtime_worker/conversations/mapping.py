@@ -24,6 +24,10 @@ def conversation_row(conversation: Conversation) -> dict[str, Any]:
 
 def message_row(message: Message, *, starts: RunRecord | None = None) -> dict[str, Any]:
     row = _row(message, "message_id")
+    for part in row["tool_messages"]:
+        for call in part["tool_calls"]:
+            # Sealed reasoning is of use within its turn only, and there is more of it than of anything else.
+            del call["signature"]
     if starts is not None:
         row["starts"] = run_row(starts)
     return row

@@ -8,6 +8,7 @@ import msgspec
 
 from runtime_worker.models.base import ModelClient, ModelMessage, Usage
 from runtime_worker.plugins.base import PluginBundle
+from shared.frameworks import Provider
 from shared.orchestrator_config import NodeOverride
 from shared.snapshots import OrchestratorSnapshot
 
@@ -44,6 +45,9 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     `history` is already windowed and oldest first, without `message`. `deadline` is on the monotonic clock of
     `asyncio`'s loop, in seconds; engines pass what is left of it down to every call.
+
+    `anchor` is what a grounded conversation's first turn loaded of its resource, None when nothing was loaded yet;
+    `last_agent` is the `RunResult.current_agent` of the conversation's last turn.
     """
 
     run_id: UUID
@@ -54,10 +58,26 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     history: Sequence[ModelMessage]
     resource_id: str | None
     deadline: float
+    anchor: Mapping[str, Any] | None = None
+    last_agent: str | None = None
+
+
+class ModelCall(msgspec.Struct, frozen=True):
+    """One call of a run that a model answered, as usage is accounted for."""
+
+    node: str
+    provider: Provider
+    model_name: str
+    usage: Usage
+    duration_ms: int
 
 
 class RunResult(msgspec.Struct, frozen=True):
-    """`answer` is the concatenated message fragments. `error_code` is set for a run that ended in words only."""
+    """`answer` is the concatenated message fragments. `error_code` is set for a run that ended in words only.
+
+    `anchor` is what this run loaded of its resource, to be kept with the conversation; None when it loaded nothing.
+    `usage` is the sum over `calls`.
+    """
 
     answer: str
     usage: Usage
@@ -65,12 +85,18 @@ class RunResult(msgspec.Struct, frozen=True):
     current_agent: str | None
     tool_messages: tuple[ModelMessage, ...] = ()
     error_code: str | None = None
+    anchor: Mapping[str, Any] | None = None
+    calls: tuple[ModelCall, ...] = ()
 
 
 class ModelChoice(msgspec.Struct, frozen=True):
-    """The model of one node with the parameters that its override, or else the default, asks for."""
+    """The model of one node with the parameters that its override, or else the default, asks for.
+
+    `client` tries the instance's fallback by itself when its own model does not answer.
+    """
 
     client: ModelClient
+    provider: Provider
     temperature: float | None
     max_tokens: int | None
 
@@ -123,6 +149,7 @@ __all__ = [
     "Engine",
     "EngineParts",
     "EventSink",
+    "ModelCall",
     "ModelChoice",
     "NodeOverride",
     "Orchestrator",

@@ -7,18 +7,19 @@ import msgspec
 
 from runtime_worker.engines.base import ModelChoice
 from runtime_worker.models.base import ModelClient
+from runtime_worker.models.fallback import FallbackClient
 from shared.errors import LLMConfigDisabled, OrchestratorBuildFailed
-from shared.orchestrator_config import NodeOverride, OrchestratorConfig
+from shared.orchestrator_config import AnyConfig, NodeOverride, read_stored
 from shared.snapshots import LLMConfigSnapshot, OrchestratorSnapshot
 
 ModelKey = tuple[UUID, str]
 """`(llm_config_id, model_name)`, the key of `EngineParts.models`."""
 
 
-def typed_config(snapshot: OrchestratorSnapshot) -> OrchestratorConfig:
+def typed_config(snapshot: OrchestratorSnapshot) -> AnyConfig:
     """The snapshot's `config` as the structs that the control plane checked it with."""
     try:
-        return msgspec.convert(snapshot.config, OrchestratorConfig)
+        return read_stored(snapshot.mode, snapshot.config)
     except msgspec.ValidationError as error:
         raise OrchestratorBuildFailed(f"the stored configuration cannot be read: {error}") from None
 
@@ -26,10 +27,12 @@ def typed_config(snapshot: OrchestratorSnapshot) -> OrchestratorConfig:
 def model_keys(snapshot: OrchestratorSnapshot) -> frozenset[ModelKey]:
     """Every model the pool has to acquire before it builds this instance. Raises OrchestratorBuildFailed."""
     config = typed_config(snapshot)
-    return frozenset(model_key(snapshot, config, override) for _, override in config.nodes())
+    keys = {model_key(snapshot, config, override) for _, override in config.nodes()}
+    fallback = fallback_key(snapshot, config)
+    return frozenset(keys | {fallback} if fallback else keys)
 
 
-def model_key(snapshot: OrchestratorSnapshot, config: OrchestratorConfig, override: NodeOverride) -> ModelKey:
+def model_key(snapshot: OrchestratorSnapshot, config: AnyConfig, override: NodeOverride) -> ModelKey:
     """The model of one node: its own name, its own llm_config's, the instance's, the default config's."""
     own = llm_config(snapshot, override.llm_config_id) if override.llm_config_id else None
     default = llm_config(snapshot, config.default_llm_config_id)
@@ -37,6 +40,18 @@ def model_key(snapshot: OrchestratorSnapshot, config: OrchestratorConfig, overri
     if not name:
         raise OrchestratorBuildFailed("no model name: neither the config nor its llm_config names one")
     return (own or default).id, name
+
+
+def fallback_key(snapshot: OrchestratorSnapshot, config: AnyConfig) -> ModelKey | None:
+    """The model that is tried when a node's own cannot be reached: the fallback config's, else of the default's name.
+
+    None when there is no fallback, also when it is disabled: that must not keep an instance from being built.
+    """
+    if config.fallback_llm_config_id is None:
+        return None
+    fallback = snapshot.llm_configs.get(str(config.fallback_llm_config_id))
+    name = fallback and (fallback.model_name or config.default_model_name)
+    return (fallback.id, name) if fallback and name else None
 
 
 def llm_config(snapshot: OrchestratorSnapshot, config_id: UUID) -> LLMConfigSnapshot:
@@ -50,18 +65,27 @@ def llm_config(snapshot: OrchestratorSnapshot, config_id: UUID) -> LLMConfigSnap
 
 def choose(
     snapshot: OrchestratorSnapshot,
-    config: OrchestratorConfig,
+    config: AnyConfig,
     override: NodeOverride,
     models: Mapping[ModelKey, ModelClient],
 ) -> ModelChoice:
     """A node's model with its parameters; 0 is a temperature, only None inherits."""
-    key = model_key(snapshot, config, override)
-    try:
-        client = models[key]
-    except KeyError:
-        raise OrchestratorBuildFailed(f"no client was acquired for model {key[1]} of llm_config {key[0]}") from None
+    key, fallback = model_key(snapshot, config, override), fallback_key(snapshot, config)
+    client = _acquired(models, key)
+    # A model is no fallback for itself.
+    if fallback and fallback != key:
+        second = _acquired(models, fallback)
+        client = FallbackClient(client, second, llm_config(snapshot, fallback[0]).provider)
     return ModelChoice(
         client=client,
+        provider=llm_config(snapshot, key[0]).provider,
         temperature=override.temperature if override.temperature is not None else config.default_temperature,
         max_tokens=override.max_tokens if override.max_tokens is not None else config.default_max_tokens,
     )
+
+
+def _acquired(models: Mapping[ModelKey, ModelClient], key: ModelKey) -> ModelClient:
+    try:
+        return models[key]
+    except KeyError:
+        raise OrchestratorBuildFailed(f"no client was acquired for model {key[1]} of llm_config {key[0]}") from None

@@ -1,6 +1,7 @@
 """Which engine runs a framework with a mode. A framework is imported when the first instance needs it."""
 
 from runtime_worker.engines.base import Engine
+from runtime_worker.engines.nodes.modes import MODE_WORKS
 from shared.errors import OrchestratorBuildFailed
 from shared.frameworks import Framework, Mode
 
@@ -24,10 +25,18 @@ def shared_template_count() -> int:
 
 
 def _load(framework: Framework, mode: Mode) -> Engine:
-    match framework, mode:
-        case Framework.LANGGRAPH, Mode.SUPERVISOR:
-            from runtime_worker.engines.langgraph.supervisor import LangGraphSupervisorEngine
+    match framework:
+        case Framework.LANGGRAPH:
+            from runtime_worker.engines.langgraph.engine import LangGraphEngine
 
-            return LangGraphSupervisorEngine()
+            return LangGraphEngine(MODE_WORKS[mode])
+        case Framework.OPENAI_AGENTS:
+            from runtime_worker.engines.openai_agents.engine import AgentsEngine
+
+            return AgentsEngine(mode)
+        case Framework.GOOGLE_ADK:
+            from runtime_worker.engines.google_adk.engine import AdkEngine
+
+            return AdkEngine(MODE_WORKS[mode])
         case _:
             raise OrchestratorBuildFailed(f"{framework} with mode {mode} is not available in this version")

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Collection, Sequence
-from contextlib import ExitStack
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import msgspec
@@ -22,35 +22,45 @@ GRACE_SECONDS = 1.0
 
 
 class ToolRound(msgspec.Struct, frozen=True, kw_only=True):
-    """How one round of calls is to be run. `agents` are the plugins (pids) it may enter, `refusal` what the calls of
-    others are told; each call has `timeout_seconds` of its own."""
+    """How one round of calls is to be run; each call has `timeout_seconds` of its own.
+
+    `agents` are the plugins (pids) that the round enters under the name of `node`, `refusal` what the calls of others
+    are told. Without `agents` it is a round of an agent that was entered already, with all tools of its toolbox.
+    """
 
     calls: Sequence[ModelToolCall]
     toolbox: Toolbox
-    node: str
-    agents: Collection[str]
-    refusal: str
     in_parallel: bool
     timeout_seconds: float
+    node: str = ""
+    agents: Collection[str] | None = None
+    refusal: str = ""
 
     async def run(self, telling: Telling) -> list[ToolOutcome]:
         """The outcomes, in the order of the calls."""
-        with ExitStack() as entered:
-            for pid in self.agents:
-                entered.enter_context(telling.agent(pid, self.node))
+        with self.entered(telling):
             if not self.in_parallel:
-                return [await self._run(call, telling) for call in self.calls]
+                return [await self.outcome_of(call, telling) for call in self.calls]
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._run(call, telling)) for call in self.calls]
+                tasks = [group.create_task(self.outcome_of(call, telling)) for call in self.calls]
             return [task.result() for task in tasks]
 
-    async def _run(self, call: ModelToolCall, telling: Telling) -> ToolOutcome:
+    @contextmanager
+    def entered(self, telling: Telling) -> Iterator[None]:
+        """Inside of it the agents of the round have the floor: for a framework that makes the calls itself."""
+        with ExitStack() as entered:
+            for pid in self.agents or ():
+                entered.enter_context(telling.agent(pid, self.node))
+            yield
+
+    async def outcome_of(self, call: ModelToolCall, telling: Telling) -> ToolOutcome:
+        """Make one call of the round, or say why it is not made."""
         tool = self.toolbox.find(call.name)
         if tool is None:
             return _failed(
                 f"there is no tool named {call.name[:100]!r}; the tools are: {', '.join(self.toolbox.names)}"
             )
-        if tool.bundle.pid not in self.agents:
+        if self.agents is not None and tool.bundle.pid not in self.agents:
             return _failed(self.refusal)
         return await call_tool(call, tool, telling, timeout_seconds=self.timeout_seconds)
 
@@ -74,8 +84,8 @@ async def call_tool(call: ModelToolCall, tool: OfferedTool, telling: Telling, *,
 
 
 def with_own_ids(calls: Sequence[ModelToolCall], taken: Collection[str]) -> tuple[ModelToolCall, ...]:
-    """The calls with ids that are unique within a turn: results and events are found by them, and some models start
-    again at `call_0` in every round."""
+    """The calls with ids that are not `taken`: results and events are found by them, and some models start again at
+    `call_0` in every round."""
     used = set(taken)
     own: list[ModelToolCall] = []
     for call in calls:

@@ -5,16 +5,23 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+from shared.frameworks import Provider
+
 MessageRole = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "tool_calls", "length", "content_filter"]
 
 
 class ModelToolCall(msgspec.Struct, frozen=True):
-    """A call a model asks for. `arguments` is the JSON text exactly as the model wrote it; it may not parse."""
+    """A call a model asks for. `arguments` is the JSON text exactly as the model wrote it; it may not parse.
+
+    `signature` is what its provider wants to see again with the call while a turn goes on: the sealed reasoning that
+    led to it. It begins with the wire that wrote it; others leave it out.
+    """
 
     id: str
     name: str
     arguments: str
+    signature: str = ""
 
 
 class ModelMessage(msgspec.Struct, frozen=True):
@@ -52,7 +59,10 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """One call. `timeout_seconds` bounds the whole call; `response_schema` asks for structured output."""
+    """One call. `timeout_seconds` bounds the whole call; `response_schema` asks for structured output.
+
+    `begin_within_seconds` bounds the time until the answer begins, retries included; None leaves it all of the time.
+    """
 
     messages: Sequence[ModelMessage]
     tools: Sequence[ModelTool] = ()
@@ -62,15 +72,24 @@ class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens: int | None = None
     response_schema: dict[str, Any] | None = None
     timeout_seconds: float = 60.0
+    begin_within_seconds: float | None = None
+
+
+class AnsweredBy(msgspec.Struct, frozen=True):
+    """The model that an answer is of, and whose."""
+
+    provider: Provider
+    model_name: str
 
 
 class ModelAnswer(msgspec.Struct, frozen=True):
-    """The finished message of one call."""
+    """The finished message of one call. `answered_by` is there when it was not the client's own model that gave it."""
 
     content: str
     tool_calls: tuple[ModelToolCall, ...]
     finish_reason: FinishReason
     usage: Usage
+    answered_by: AnsweredBy | None = None
 
 
 DeltaSink = Callable[[str], None]

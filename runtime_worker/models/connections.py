@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+from functools import cache
 from typing import Any, Self
 
 from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, ThreadedResolver
@@ -57,6 +58,12 @@ class GuardedSockets:
         return sock
 
 
+@cache
+def _tls_context() -> ssl.SSLContext:
+    """Reading the system's certificates is what is dear about it, and they are the same for everybody."""
+    return ssl.create_default_context()
+
+
 class ModelConnections:
     """Opened in the running loop at start, closed at shutdown. Tenants share sockets, never cookies or credentials.
 
@@ -77,7 +84,7 @@ class ModelConnections:
     async def open(self) -> Self:
         connector = TCPConnector(
             limit=0,
-            ssl=ssl.create_default_context(),
+            ssl=_tls_context(),
             resolver=GuardedResolver(self._resolver or ThreadedResolver(), allow_private=self.allow_private),
             socket_factory=GuardedSockets(allow_private=self.allow_private),
             ttl_dns_cache=DNS_CACHE_SECONDS,

@@ -1,14 +1,12 @@
 """A ModelRequest as the JSON body of an OpenAI-compatible chat completion."""
 
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from runtime_worker.models.base import ModelMessage, ModelRequest, ModelTool
-from runtime_worker.models.openai_chunks import estimate_tokens
-from shared.model_options import ModelOptions
+from shared.model_options import MaxTokensParameter, ModelOptions
 
-MaxTokensParameter = Literal["max_tokens", "max_completion_tokens"]
 _encode = msgspec.json.Encoder().encode
 
 
@@ -36,12 +34,6 @@ def encode_body(
         schema = {"name": "answer", "strict": True, "schema": request.response_schema}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
     return _encode(body)
-
-
-def estimate_input_tokens(request: ModelRequest) -> int:
-    """A count for servers that send none."""
-    chars = sum(len(m.content) + sum(len(c.arguments) for c in m.tool_calls) for m in request.messages)
-    return estimate_tokens(chars + sum(len(_encode(tool.parameters)) for tool in request.tools))
 
 
 def _message(message: ModelMessage) -> dict[str, Any]:

@@ -1,17 +1,13 @@
-"""The chunks of an OpenAI-compatible completion stream and how they add up to one answer."""
+"""The chunks of an OpenAI-compatible completion stream."""
 
 from typing import Any
 
 import msgspec
 
-from runtime_worker.models.base import DeltaSink, FinishReason, ModelAnswer, ModelToolCall, Usage
+from runtime_worker.models.accumulator import Accumulator, OpenCall
+from runtime_worker.models.base import DeltaSink, FinishReason, Usage
+from runtime_worker.models.upstream_errors import error_in_stream
 from shared.errors import ModelProtocolError
-
-MAX_ANSWER_CHARS = 1024 * 1024
-"""Twice what the most talkative models write, and little enough to be kept for many runs at once."""
-CHARS_PER_DELTA = 2
-"""What a delta counts besides its text: each becomes an event, which waits in memory for a slow client."""
-MAX_TOOL_CALLS = 128
 
 _FINISH: dict[str, FinishReason] = {
     "stop": "stop",
@@ -54,11 +50,16 @@ class _WireUsage(msgspec.Struct):
     prompt_tokens_details: _CachedTokens | None = None
 
 
+class _GroqExtra(msgspec.Struct):
+    usage: _WireUsage | None = None
+
+
 class Chunk(msgspec.Struct):
     """One event. A provider that fails in the middle sends `error` instead of choices."""
 
     choices: list[_Choice] | None = None
     usage: _WireUsage | None = None
+    x_groq: _GroqExtra | None = None
     error: Any = None
 
 
@@ -73,27 +74,25 @@ def decode_chunk(data: bytes) -> Chunk:
         raise ModelProtocolError("the model sent something that is not a completion chunk") from None
 
 
-class _OpenCall:
-    __slots__ = ("arguments", "id", "name")
+class OpenAIAccumulator(Accumulator):
+    """Calls are told apart by index; where a server leaves that out or always sends 0 (Gemini's compatible endpoint did
+    both), a new id means a new call."""
 
-    def __init__(self) -> None:
-        self.id = ""
-        self.name = ""
-        self.arguments: list[str] = []
-
-
-class Accumulator:
-    """Adds chunks up and hands text on at once. One per call."""
-
-    __slots__ = ("_calls", "_chars", "_on_delta", "_texts", "finish_reason", "usage")
+    __slots__ = ("_indices",)
 
     def __init__(self, on_delta: DeltaSink | None) -> None:
-        self._on_delta = on_delta
-        self._texts: list[str] = []
-        self._chars = 0
-        self._calls: list[tuple[int, _OpenCall]] = []
-        self.finish_reason: FinishReason | None = None
-        self.usage: Usage | None = None
+        super().__init__(on_delta)
+        self._indices: list[int] = []
+
+    def take(self, data: bytes) -> bool:
+        if data == b"[DONE]":
+            self.finish_reason = self.finish_reason or "stop"
+            return True
+        chunk = decode_chunk(data)
+        if chunk.error is not None:
+            raise error_in_stream(chunk.error)
+        self.add(chunk)
+        return False
 
     def add(self, chunk: Chunk) -> None:
         """Raises ModelProtocolError when the answer outgrows its bounds."""
@@ -101,53 +100,34 @@ class Accumulator:
             choice = chunk.choices[0]
             if (delta := choice.delta) is not None:
                 if text := delta.content or delta.refusal:
-                    self._chars += len(text) + CHARS_PER_DELTA
-                    self._texts.append(text)
-                    if self._on_delta is not None:
-                        self._on_delta(text)
+                    self.add_text(text)
                 if delta.tool_calls:
                     self._add_calls(delta.tool_calls)
-                if self._chars > MAX_ANSWER_CHARS:
-                    raise ModelProtocolError("the model's answer is too long")
             if choice.finish_reason:
                 self.finish_reason = _FINISH.get(choice.finish_reason, "stop")
         if chunk.usage is not None:
             self._add_usage(chunk.usage)
-
-    def answer(self, estimated_input_tokens: int) -> ModelAnswer:
-        """The whole answer. Without a count from the provider, usage is estimated and says so."""
-        content = "".join(self._texts)
-        calls = tuple(
-            ModelToolCall(call.id or f"call_{position}", call.name, "".join(call.arguments))
-            for position, (_, call) in enumerate(self._calls)
-        )
-        written = len(content) + sum(len(call.name) + len(call.arguments) for call in calls)
-        usage = self.usage or Usage(estimated_input_tokens, estimate_tokens(written), 0, is_estimated=True)
-        # Some servers say "stop" although they call tools.
-        reason = "tool_calls" if calls and self.finish_reason in (None, "stop") else self.finish_reason or "stop"
-        return ModelAnswer(content, calls, reason, usage)
+        elif chunk.x_groq is not None and chunk.x_groq.usage is not None:
+            self._add_usage(chunk.x_groq.usage)
 
     def _add_calls(self, deltas: list[_ToolCallDelta]) -> None:
         for delta in deltas:
-            call = self._open_call(delta)
+            call = self._call_of(delta)
             if delta.function is not None:
                 if delta.function.name:
-                    self._chars += len(delta.function.name)
                     call.name += delta.function.name
+                    self._count(len(delta.function.name))
                 if delta.function.arguments:
-                    self._chars += len(delta.function.arguments)
-                    call.arguments.append(delta.function.arguments)
+                    self.add_arguments(call, delta.function.arguments)
 
-    def _open_call(self, delta: _ToolCallDelta) -> _OpenCall:
-        """The call a delta belongs to. Calls are told apart by index; where a server leaves that out or always sends
-        0 (Gemini's compatible endpoint did both), a new id means a new call."""
-        index = delta.index if delta.index is not None else (self._calls[-1][0] if self._calls else 0)
-        known = next((call for at, call in reversed(self._calls) if at == index), None)
+    def _call_of(self, delta: _ToolCallDelta) -> OpenCall:
+        """The call a delta belongs to."""
+        index = delta.index if delta.index is not None else (self._indices[-1] if self._indices else 0)
+        open_calls = zip(reversed(self._indices), reversed(self._calls), strict=True)
+        known = next((call for at, call in open_calls if at == index), None)
         if known is None or (delta.id and known.id and delta.id != known.id):
-            if len(self._calls) >= MAX_TOOL_CALLS:
-                raise ModelProtocolError("the model asked for too many tool calls at once")
-            known = _OpenCall()
-            self._calls.append((index, known))
+            known = self.open_call("", "")
+            self._indices.append(index)
         if delta.id:
             known.id = delta.id
         return known
@@ -157,8 +137,3 @@ class Accumulator:
             return
         cached = usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else None
         self.usage = Usage(usage.prompt_tokens or 0, usage.completion_tokens or 0, cached or 0)
-
-
-def estimate_tokens(chars: int) -> int:
-    """Four characters a token: OpenAI's own rule of thumb for English; only used where a provider counts nothing."""
-    return (chars + 3) // 4

@@ -5,11 +5,12 @@ from uuid import UUID
 import msgspec
 
 from runtime_worker.models.base import ModelClient
+from runtime_worker.models.client import WireClient
 from runtime_worker.models.connections import ModelConnections
-from runtime_worker.models.openai_wire import OpenAIWireClient
+from runtime_worker.models.wires import wire_format
 from shared.config_hash import config_hash
 from shared.errors import InvalidRequest, ModelAddressRefused, OrchestratorBuildFailed, SecretUnreadable
-from shared.frameworks import DEFAULT_BASE_URLS, OPENAI_WIRE_PROVIDERS
+from shared.frameworks import DEFAULT_BASE_URLS
 from shared.logging import get_logger
 from shared.model_options import known_model_options
 from shared.secrets import SecretKeyring
@@ -23,7 +24,7 @@ ClientKey = tuple[UUID, str, str, str, str, str]
 
 
 class _Shared(msgspec.Struct):
-    client: OpenAIWireClient
+    client: WireClient
     users: int = 0
 
 
@@ -64,9 +65,7 @@ class ModelRegistry:
         """How many clients are shared right now (`shared_models` of the pool stats)."""
         return len(self._shared)
 
-    def _create(self, config: LLMConfigSnapshot, model_name: str, base_url: str) -> OpenAIWireClient:
-        if config.provider not in OPENAI_WIRE_PROVIDERS:
-            raise OrchestratorBuildFailed(f"provider {config.provider} is not available in this version")
+    def _create(self, config: LLMConfigSnapshot, model_name: str, base_url: str) -> WireClient:
         if not base_url:
             raise OrchestratorBuildFailed(f"the llm_config for provider {config.provider} names no base_url")
         try:
@@ -81,11 +80,7 @@ class ModelRegistry:
             raise OrchestratorBuildFailed(f"llm_config {config.id}: {reasons}") from None
         if ignored:
             log.warning("model_options_ignored", llm_config_id=str(config.id), keys=ignored)
-        return OpenAIWireClient(
-            self._connections,
-            config.provider,
-            base_url=base_url,
-            api_key=api_key,
-            model_name=model_name,
-            options=options,
+        wire = wire_format(config.provider, base_url=base_url, api_key=api_key, model_name=model_name, options=options)
+        return WireClient(
+            self._connections, wire, api_key=api_key, model_name=model_name, max_retries=options.max_retries
         )

@@ -3,6 +3,7 @@
 import math
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 import msgspec
 
@@ -17,10 +18,36 @@ from shared.errors import (
 RETRIED_STATUSES = frozenset({408, 409, 429})
 MAX_EXCERPT_CHARS = 300
 MAX_RETRY_AFTER_SECONDS = 24 * 3600.0
+_STATUS_OF_TYPE = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "api_error": 500,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+}
+"""Anthropic's error types by the status each has outside of a stream."""
 
 
 def is_retried(status: int) -> bool:
     return status in RETRIED_STATUSES or status >= 500
+
+
+def error_of_answer(status: int, retry_after: str | None, body: bytes) -> ModelError:
+    """The error for a whole answer that is no success, by its status and by what some providers say only in words."""
+    reasons = _reasons(body)
+    if "API_KEY_INVALID" in reasons:
+        # Google's answer to a wrong key is a 400.
+        return error_of_status(401)
+    if "content_filter" in reasons:
+        # Azure refuses a prompt, rather than the answer to it, with a 400.
+        return ModelRequestRefused("the model provider's content filter refused the request")
+    wait = retry_after_of(retry_after)
+    return error_of_status(status, wait if wait is not None else _retry_delay(body))
 
 
 def error_of_status(status: int, retry_after_seconds: float | None = None) -> ModelError:
@@ -43,10 +70,10 @@ def error_in_stream(error: object) -> ModelError:
     code = error.get("code") or error.get("type") if isinstance(error, dict) else None
     if isinstance(code, str) and code.isdigit():
         code = int(code)
+    if isinstance(code, str):
+        code = _STATUS_OF_TYPE.get(code, 429 if "rate_limit" in code else None)
     if isinstance(code, int) and 400 <= code < 600:
         return error_of_status(code)
-    if isinstance(code, str) and "rate_limit" in code:
-        return ModelRateLimited()
     return ModelUnavailable("the model provider failed in the middle of its answer")
 
 
@@ -72,11 +99,7 @@ def _bounded(seconds: float) -> float | None:
 
 def excerpt(body: bytes, secret: str) -> str:
     """A short piece of an upstream's error message for the log, the key masked in case the upstream repeats it."""
-    try:
-        decoded = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return ""
-    error = decoded.get("error") if isinstance(decoded, dict) else None
+    error = _error_of(body)
     message = error.get("message") if isinstance(error, dict) else error
     if not isinstance(message, str):
         return ""
@@ -89,3 +112,37 @@ def excerpt(body: bytes, secret: str) -> str:
 def _looks_like_key(word: str, secret: str) -> bool:
     bare = word.strip(".,:;'\"()")
     return len(bare) >= 8 and ("*" in bare or "..." in bare or (len(secret) >= 6 and bare[:6] == secret[:6]))
+
+
+def _error_of(body: bytes) -> Any:
+    """The `error` of an error body: an object with most providers, a text with some. Google wraps it into a list where
+    it would have sent a stream."""
+    try:
+        decoded = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    if isinstance(decoded, list) and decoded:
+        decoded = decoded[0]
+    return decoded.get("error") if isinstance(decoded, dict) else None
+
+
+def _details(error: Any) -> list[dict[str, Any]]:
+    """Google's typed details of an error."""
+    details = error.get("details") if isinstance(error, dict) else None
+    return [detail for detail in details if isinstance(detail, dict)] if isinstance(details, list) else []
+
+
+def _reasons(body: bytes) -> set[str]:
+    error = _error_of(body)
+    found = [error.get("code")] if isinstance(error, dict) else []
+    found += [detail.get("reason") for detail in _details(error)]
+    return {reason for reason in found if isinstance(reason, str)}
+
+
+def _retry_delay(body: bytes) -> float | None:
+    """Google's `RetryInfo`, which it sends instead of a `Retry-After`: `{"retryDelay": "34s"}`."""
+    for detail in _details(_error_of(body)):
+        delay = detail.get("retryDelay")
+        if isinstance(delay, str) and delay.endswith("s"):
+            return retry_after_of(delay[:-1])
+    return None

@@ -11,8 +11,8 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from tests.benchmarks import builds, plugins, processes, report, stack
-from tests.benchmarks.measure import Plan, Sample, Target, few, many, median, sample, send
+from tests.benchmarks import builds, engines, plugins, processes, report, stack
+from tests.benchmarks.measure import Plan, Sample, median, sample, warm_up
 from tests.benchmarks.servers import BenchModel, Relay
 
 QUICK = Plan(clients=5, requests_per_client=1, tokens=20, gap_ms=1, few=4, rounds=1)
@@ -25,6 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     match given:
         case ["plugins", *rest]:
             plugins.main(rest)
+        case ["engines", *rest]:
+            engines.main(rest)
         case ["streaming", *rest]:
             streaming(rest)
         case _:
@@ -58,17 +60,17 @@ def measure(plan: Plan, console: Console, *, with_worker: bool) -> report.Report
         relay = Relay(home, model.url + "/v1")
         running.callback(relay.stop)
         relay.start()
-        targets = [_relay_target(relay, plan)]
+        targets = [relay.target(plan)]
         fleet = None
         if with_worker:
             fleet = running.enter_context(stack.running(home / "stack", model.url + "/v1", plan, console))
             targets += [fleet.worker(), fleet.gateway()]
         for target in targets:
             processes.pin(target.pid, other_core if fleet and target.pid == fleet.gateway_pid else tested_core)
-        direct = _direct_target(model, plan)
+        direct = model.target(plan)
         memory_before = {target.name: processes.rss_mb(target.pid) for target in targets}
         for target in targets:
-            _warm_up(target, plan)
+            warm_up(target, plan)
         rounds: dict[str, list[Sample]] = {target.name: [] for target in [*targets, direct]}
         for number in range(1, plan.rounds + 1):
             for target in [*targets, direct]:
@@ -87,31 +89,8 @@ def measure(plan: Plan, console: Console, *, with_worker: bool) -> report.Report
     return report.Report(plan=plan, machine=report.machine(), rows=rows, builds=built, rounds=rounds)
 
 
-def _warm_up(target: Target, plan: Plan) -> None:
-    """Connections, caches and lazy imports are paid before the first round."""
-    send(msgspec.structs.replace(many(target, plan), requests=plan.clients))
-    send(msgspec.structs.replace(few(target, plan), requests=4))
-
-
-def _relay_target(relay: Relay, plan: Plan) -> Target:
-    url = relay.url + "/"
-    return Target("relay", relay.pid or 0, url, _body(plan.long_model), url, _body(plan.short_model), model_calls=1)
-
-
-def _direct_target(model: BenchModel, plan: Plan) -> Target:
-    """The model without anything between; its time to the first token is subtracted from everybody's."""
-    url = model.url + "/v1/chat/completions"
-    bodies = _body(plan.long_model), _body(plan.short_model)
-    return Target("model itself", model.pid or 0, url, bodies[0], url, bodies[1], model_calls=1, mark='"lorem')
-
-
-def _body(model: str) -> str:
-    messages = [{"role": "user", "content": "hello"}]
-    return msgspec.json.encode({"model": model, "stream": True, "messages": messages}).decode()
-
-
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks [streaming | plugins]")
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks [streaming | plugins | engines]")
     parser.add_argument("--rounds", type=int, help="interleaved rounds, 3 when left out")
     parser.add_argument(
         "--quick", action="store_true", help="a few tokens only, to see that it runs; no usable figures"

@@ -95,6 +95,12 @@ def few(target: Target, plan: Plan) -> Load:
     )
 
 
+def warm_up(target: Target, plan: Plan) -> None:
+    """Connections, caches and lazy imports are paid before the first round."""
+    send(msgspec.structs.replace(many(target, plan), requests=plan.clients))
+    send(msgspec.structs.replace(few(target, plan), requests=4))
+
+
 def sample(target: Target, plan: Plan) -> Sample:
     """One round of `target`."""
     before = processes.cpu_seconds(target.pid)

@@ -1,8 +1,8 @@
 """A scripted model server that costs next to nothing: one uvloop protocol per connection, bytes prepared once.
 
-What it answers depends on the request alone. A model named `bench-t200-d5` streams 200 tokens, 5 ms apart, each in a
-write of its own. A request that offers tools is answered with a call of the one whose name holds `conversational`; so a
-supervisor makes its decision and then has the tokens written.
+What it answers depends on the request alone. A request for structured output gets the decision that leads to an answer
+the shortest way, one that offers a tool whose name holds `conversational` a call of it. Else a model named
+`bench-t200-d5` streams 200 tokens, 5 ms apart, each in a write of its own, and any other says that it is done.
 
     python -m tests.benchmarks.model PORT
 """
@@ -32,9 +32,22 @@ class _Tool(msgspec.Struct):
     function: _Function
 
 
+class _Schema(msgspec.Struct):
+    properties: dict[str, Any] = {}
+
+
+class _NamedSchema(msgspec.Struct):
+    schema: _Schema
+
+
+class _ResponseFormat(msgspec.Struct):
+    json_schema: _NamedSchema | None = None
+
+
 class _Request(msgspec.Struct):
     model: str
     tools: list[_Tool] | None = None
+    response_format: _ResponseFormat | None = None
 
 
 _decoder = msgspec.json.Decoder(_Request)
@@ -58,6 +71,18 @@ _STOP = _delta({}, "stop")
 
 def _usage(tokens: int) -> bytes:
     return _event([], usage={"prompt_tokens": 20, "completion_tokens": tokens, "total_tokens": 20 + tokens})
+
+
+def _text(content: str) -> bytes:
+    return _HEAD + _ROLE + _delta({"content": content}) + _STOP + _usage(5) + _DONE
+
+
+_DECISIONS = {
+    "next": _text('{"next":"finish","task":""}'),
+    "in_scope": _text('{"in_scope":true,"reason":""}'),
+    "is_valid": _text('{"is_valid":true,"reasons":[]}'),
+}
+_NOTHING_TO_DO = _text("DONE")
 
 
 def _call(name: str) -> bytes:
@@ -99,12 +124,18 @@ class _Connection(asyncio.Protocol):
             self._answer(_decoder.decode(body))
 
     def _answer(self, request: _Request) -> None:
-        if request.tools:
-            names = [tool.function.name for tool in request.tools]
-            self._write(_call(next((n for n in names if "conversational" in n), names[0])))
+        if request.response_format and (named := request.response_format.json_schema):
+            self._write(next((_DECISIONS[key] for key in named.schema.properties if key in _DECISIONS), _NOTHING_TO_DO))
+            return
+        signals = [tool.function.name for tool in request.tools or () if "conversational" in tool.function.name]
+        if signals:
+            self._write(_call(signals[0]))
             return
         match = _MODEL.search(request.model)
-        tokens, gap_seconds = (int(match[1]), float(match[2]) / 1000) if match else (1, 0.0)
+        if match is None:
+            self._write(_NOTHING_TO_DO)
+            return
+        tokens, gap_seconds = int(match[1]), float(match[2]) / 1000
         self._write(_HEAD + _ROLE)
         self._token(1, tokens, gap_seconds, self._loop.time())
 

@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+import msgspec
+
 from deploy.local.ports import HOST
 from deploy.stack.planes import Plane
+from tests.benchmarks.measure import Plan, Target
 
 
 class BenchModel(Plane):
@@ -12,6 +15,12 @@ class BenchModel(Plane):
     def __init__(self, home: Path) -> None:
         super().__init__(home, name="scripted model", module="tests.benchmarks.model", environment={})
         self._arguments = (str(self.port),)
+
+    def target(self, plan: Plan) -> Target:
+        """The model without anything between; its time to the first token is subtracted from everybody's."""
+        url = self.url + "/v1/chat/completions"
+        bodies = _body(plan.long_model), _body(plan.short_model)
+        return Target("model itself", self.pid or 0, url, bodies[0], url, bodies[1], model_calls=1, mark='"lorem')
 
 
 class Relay(Plane):
@@ -26,3 +35,12 @@ class Relay(Plane):
             *("--host", HOST, "--port", str(self.port), "--backpressure", "4096"),
             "tests.benchmarks.relay:app",
         )
+
+    def target(self, plan: Plan) -> Target:
+        url = self.url + "/"
+        return Target("relay", self.pid or 0, url, _body(plan.long_model), url, _body(plan.short_model), model_calls=1)
+
+
+def _body(model: str) -> str:
+    messages = [{"role": "user", "content": "hello"}]
+    return msgspec.json.encode({"model": model, "stream": True, "messages": messages}).decode()

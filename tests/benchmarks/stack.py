@@ -1,7 +1,7 @@
 """The real thing: embedded servers, control plane and one worker, with orchestrators on the scripted model."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from deploy.stack.data_dir import DataDirectory
 from deploy.stack.display import Display
 from deploy.stack.secrets import StackSecrets
 from deploy.stack.stack import Stack, StackOptions
+from shared.frameworks import Framework, Mode, Provider
 from tests.benchmarks.measure import Plan, Target
 
 READY_SECONDS = 60.0
@@ -65,6 +66,27 @@ class Fleet(msgspec.Struct, frozen=True):
 @contextmanager
 def running(home: Path, model_url: str, plan: Plan, console: Console) -> Iterator[Fleet]:
     """Start everything on free ports, seed it through the API, and stop it all afterwards."""
+    with started(home, console) as stack:
+        yield asyncio.run(_seeded(stack, model_url, plan))
+
+
+class StartedStack(msgspec.Struct, frozen=True):
+    """One worker, a control plane as its gateway, and who may seed them."""
+
+    directory: DataDirectory
+    url: str
+    secrets: StackSecrets
+
+    def process(self, slug: str) -> tuple[int, str]:
+        """Pid and address of one of its processes."""
+        state = self.directory.state()
+        assert state is not None
+        url = next(process.url for process in state.processes if process.slug == slug)
+        return int((self.directory.run / f"{slug}.pid").read_text().split()[0]), url
+
+
+@contextmanager
+def started(home: Path, console: Console) -> Iterator[StartedStack]:
     directory = DataDirectory(home)
     directory.create()
     options = StackOptions(port=free_port(), worker_count=1, with_demo=False)
@@ -72,69 +94,94 @@ def running(home: Path, model_url: str, plan: Plan, console: Console) -> Iterato
         stack = Stack(directory, options, Display(console), {})
         try:
             secrets = stack.start()
-            yield asyncio.run(_seeded(directory, stack.url, secrets, model_url, plan))
+            yield StartedStack(directory, stack.url, secrets)
         finally:
             stack.stop()
 
 
-async def _seeded(directory: DataDirectory, url: str, secrets: StackSecrets, model_url: str, plan: Plan) -> Fleet:
-    async with aiohttp.ClientSession() as session:
-        api = CadenceAPI(url, session)
+class BenchTenant:
+    """An organization with a credential for the scripted model and one plugin."""
+
+    def __init__(self, api: CadenceAPI, org: str, config_id: str, plugin_id: str) -> None:
+        self.api = api
+        self._org = org
+        self._config_id = config_id
+        self._plugin_id = plugin_id
+
+    @classmethod
+    async def create(
+        cls, api: CadenceAPI, secrets: StackSecrets, model_url: str, *, package: bytes, provider: Provider
+    ) -> "BenchTenant":
         await api.login(secrets.admin_username, secrets.admin_password)
         org_id = (await api.call("POST", "/api/admin/orgs", "create an organization", json={"name": "Bench"}))["org_id"]
         user_id = (await api.call("GET", "/api/me", "read the profile"))["user_id"]
         org = f"/api/orgs/{org_id}"
         await api.call("POST", f"{org}/members", "join", json={"user_id": user_id, "is_admin": True})
-        credential = {"name": "bench", "provider": "openai", "api_key": "sk-bench", "base_url": model_url}
+        credential = {"name": "bench", "provider": provider, "api_key": "sk-bench", "base_url": model_url}
         config = await api.call("POST", f"{org}/llm-configs", "create an LLM config", json=credential)
         form = aiohttp.FormData()
-        form.add_field("file", demo_package(), filename="plugin.zip", content_type="application/zip")
+        form.add_field("file", package, filename="plugin.zip", content_type="application/zip")
         plugin = await api.call("POST", f"{org}/plugins/upload", "upload the plugin", data=form)
+        return cls(api, org, str(config["id"]), str(plugin["id"]))
+
+    async def instance(
+        self,
+        name: str,
+        model: str,
+        *,
+        framework: Framework = Framework.LANGGRAPH,
+        mode: Mode = Mode.SUPERVISOR,
+        mode_config: Mapping[str, object] | None = None,
+    ) -> Instance:
+        """A new orchestrator, once a worker has it."""
+        config = {
+            "default_llm_config_id": self._config_id,
+            "default_model_name": model,
+            "mode_config": mode_config or {},
+        }
+        body = {
+            "name": name,
+            "framework_type": framework,
+            "mode": mode,
+            "active_plugin_ids": [self._plugin_id],
+            "tier": "hot",
+            "whoami": "You are a benchmark.",
+            "config": config,
+        }
+        created = await self.api.call("POST", f"{self._org}/orchestrators", "create an orchestrator", json=body)
+        path = f"{self._org}/orchestrators/{created['instance_id']}"
+        await self.api.call("POST", f"{path}/load", "load the orchestrator", json={"tier": "hot"})
+        async with asyncio.timeout(READY_SECONDS):
+            while True:
+                if (await self.api.call("GET", path, "read the orchestrator"))["is_ready"]:
+                    return Instance(path)
+                await asyncio.sleep(0.05)
+
+
+async def _seeded(stack: StartedStack, model_url: str, plan: Plan) -> Fleet:
+    async with aiohttp.ClientSession() as session:
+        api = CadenceAPI(stack.url, session)
+        tenant = await BenchTenant.create(
+            api, stack.secrets, model_url, package=demo_package(), provider=Provider.OPENAI
+        )
         made = [
-            await _instance(api, org, name, str(config["id"]), str(plugin["id"]), model)
+            await tenant.instance(name, model)
             for name, model in (
                 ("bench long", plan.long_model),
                 ("bench short", plan.short_model),
                 ("bench spare", plan.short_model),
             )
         ]
-        worker_pid, worker_url = _process(directory, "worker-1")
-        gateway_pid, gateway_url = _process(directory, "control-plane")
+        worker_pid, worker_url = stack.process("worker-1")
+        gateway_pid, gateway_url = stack.process("control-plane")
         return Fleet(
             worker_pid=worker_pid,
             worker_url=worker_url,
             gateway_pid=gateway_pid,
             gateway_url=gateway_url,
-            worker_log=directory.logs / "worker-1.log",
+            worker_log=stack.directory.logs / "worker-1.log",
             headers=api.headers,
             long=made[0],
             short=made[1],
             spare=made[2],
         )
-
-
-async def _instance(api: CadenceAPI, org: str, name: str, config_id: str, plugin_id: str, model: str) -> Instance:
-    body = {
-        "name": name,
-        "framework_type": "langgraph",
-        "mode": "supervisor",
-        "active_plugin_ids": [plugin_id],
-        "tier": "hot",
-        "whoami": "You are a benchmark.",
-        "config": {"default_llm_config_id": config_id, "default_model_name": model},
-    }
-    created = await api.call("POST", f"{org}/orchestrators", "create an orchestrator", json=body)
-    path = f"{org}/orchestrators/{created['instance_id']}"
-    await api.call("POST", f"{path}/load", "load the orchestrator", json={"tier": "hot"})
-    async with asyncio.timeout(READY_SECONDS):
-        while True:
-            if (await api.call("GET", path, "read the orchestrator"))["is_ready"]:
-                return Instance(path)
-            await asyncio.sleep(0.05)
-
-
-def _process(directory: DataDirectory, slug: str) -> tuple[int, str]:
-    state = directory.state()
-    assert state is not None
-    url = next(process.url for process in state.processes if process.slug == slug)
-    return int((directory.run / f"{slug}.pid").read_text().split()[0]), url

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.benchmarks import plugins
+from tests.benchmarks import engines, plugins
 from tests.benchmarks.load import Load, run
 from tests.benchmarks.report import Report
 
@@ -73,6 +73,18 @@ def test_a_quick_run_measures_plugin_hosts(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     assert msgspec.json.decode(file.read_bytes(), type=plugins.Report).idle_mb > 1
     assert "in a host" in ended.stdout
+
+
+def test_a_quick_run_measures_builds_of_an_engine(tmp_path: Path) -> None:
+    file = tmp_path / "report.json"
+    options = ["--quick", "--builds-only", "--only", "langgraph grounded", "--json", str(file)]
+    command = [sys.executable, "-m", "tests.benchmarks", "engines", *options]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert ended.returncode == 0, ended.stderr
+    (row,) = msgspec.json.decode(file.read_bytes(), type=engines.Report).rows
+    assert row.crowd.build_p50_ms > 0
+    assert "langgraph grounded" in ended.stdout
 
 
 def test_a_quick_run_measures_the_relay_without_errors(tmp_path: Path) -> None:

@@ -79,6 +79,7 @@ class Tenant(msgspec.Struct):
         model_url: str,
         *,
         package: Callable[[str], bytes] = plugin_zip,
+        provider: str = "openai",
         mode_config: dict[str, Any] | None = None,
     ) -> "Tenant":
         """`package` makes the plugin's zip for a pid."""
@@ -90,7 +91,7 @@ class Tenant(msgspec.Struct):
         await client.made("POST", f"{org_path}/members", json=member)
         config = {
             "name": "Model",
-            "provider": "openai",
+            "provider": provider,
             "api_key": "sk-e2e-made-up-key-1234",
             "model_name": "demo",
             "base_url": model_url,

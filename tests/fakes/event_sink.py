@@ -11,24 +11,27 @@ class RecordingSink:
         self.events: list[tuple[Any, ...]] = []
 
     def agent_start(self, agent: str, node: str) -> None:
-        self.events.append(("agent_start", agent, node))
+        self._add(("agent_start", agent, node))
 
     def agent_end(self, agent: str, node: str) -> None:
-        self.events.append(("agent_end", agent, node))
+        self._add(("agent_end", agent, node))
 
     def tool_start(self, tool: str, call_id: str, args: Mapping[str, Any]) -> None:
-        self.events.append(("tool_start", tool, call_id, dict(args)))
+        self._add(("tool_start", tool, call_id, dict(args)))
 
     def tool_end(
         self, tool: str, call_id: str, *, duration_ms: int, result: Any = None, error: str | None = None
     ) -> None:
-        self.events.append(("tool_end", tool, call_id, result, error))
+        self._add(("tool_end", tool, call_id, result, error))
 
     def message(self, content: str, node: str) -> None:
-        self.events.append(("message", content, node))
+        self._add(("message", content, node))
 
     def suggestion(self, content: str) -> None:
-        self.events.append(("suggestion", content))
+        self._add(("suggestion", content))
+
+    def _add(self, event: tuple[Any, ...]) -> None:
+        self.events.append(event)
 
     async def recorded(self) -> None:
         """At once: what these tests run has no turn around it."""

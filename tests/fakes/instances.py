@@ -1,7 +1,7 @@
 """Snapshots of instances as the control plane would send them, and the turns to run on them."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -47,17 +47,22 @@ def llm_config_snapshot(
 
 
 def instance_snapshot(
-    *llm_configs: LLMConfigSnapshot, org_id: UUID | None = None, whoami: str = "", **config: Any
+    *llm_configs: LLMConfigSnapshot,
+    org_id: UUID | None = None,
+    whoami: str = "",
+    framework: Framework = Framework.LANGGRAPH,
+    mode: Mode = Mode.SUPERVISOR,
+    **config: Any,
 ) -> OrchestratorSnapshot:
-    """A LangGraph supervisor; the first llm_config is the default one, `config` is what an admin would send."""
+    """The first llm_config is the default one, `config` is what an admin would send."""
     raw = {"default_llm_config_id": str(llm_configs[0].id), **config}
-    stored = to_stored(parse_config(Mode.SUPERVISOR, raw))
+    stored = to_stored(parse_config(mode, raw))
     return OrchestratorSnapshot(
         instance_id=new_id(),
         org_id=org_id or new_id(),
         name="Test",
-        framework_type=Framework.LANGGRAPH,
-        mode=Mode.SUPERVISOR,
+        framework_type=framework,
+        mode=mode,
         status="active",
         tier="hot",
         is_unloaded=False,
@@ -87,6 +92,9 @@ def turn(
     history: Sequence[ModelMessage] = (),
     seconds: float = 30,
     snapshot: OrchestratorSnapshot | None = None,
+    resource_id: str | None = None,
+    anchor: Mapping[str, Any] | None = None,
+    last_agent: str | None = None,
 ) -> RunRequest:
     """One turn that has to be done within `seconds`. Call it inside the running loop."""
     request = RunRequest(
@@ -96,7 +104,9 @@ def turn(
         user_id=new_id(),
         message=message,
         history=history,
-        resource_id=None,
+        resource_id=resource_id,
         deadline=asyncio.get_running_loop().time() + seconds,
+        anchor=anchor,
+        last_agent=last_agent,
     )
     return msgspec.structs.replace(request, org_id=snapshot.org_id) if snapshot else request

@@ -5,6 +5,7 @@ import json
 
 from tests.fakes.model_call import ModelCall
 from tests.fakes.model_steps import (
+    CutText,
     EndBody,
     Gate,
     HangUp,
@@ -15,10 +16,6 @@ from tests.fakes.model_steps import (
     Step,
     Text,
     ToolCalls,
-    chunk,
-    sse,
-    tool_call_deltas,
-    whole_completion,
 )
 
 
@@ -27,7 +24,7 @@ class ScriptedAnswer:
 
     def __init__(self, call: ModelCall, step: Step, writer: asyncio.StreamWriter) -> None:
         self._call, self._step, self._writer = call, step, writer
-        self._model = str(call.body.get("model", ""))
+        self._dialect = call.dialect
 
     async def write(self) -> bool:
         """True when the connection can carry another call."""
@@ -35,21 +32,19 @@ class ScriptedAnswer:
         if step.body is not None or step.status != 200:
             await write_plain(self._writer, step.status, dict(step.headers), step.body or b"")
             return True
-        if not self._call.body.get("stream"):
-            body = json.dumps(whole_completion(self._model, step), ensure_ascii=False).encode()
+        if not self._dialect.is_stream:
+            body = json.dumps(self._dialect.whole(step), ensure_ascii=False).encode()
             await write_plain(self._writer, 200, dict(step.headers), body)
             return True
         headers = {"Content-Type": "text/event-stream", "Transfer-Encoding": "chunked", **step.headers}
         self._writer.write(head_of(200, headers))
-        await self._event(sse(chunk(self._model, {"role": "assistant", "content": ""})), counts=False)
+        if opening := self._dialect.opening(step):
+            await self._event(opening, counts=False)
         for part in step.parts:
             if not await self._part(part):
                 return isinstance(part, EndBody)
-        await self._event(sse(chunk(self._model, {}, step.reason())), counts=False)
-        if step.usage is not None and self._call.body.get("stream_options", {}).get("include_usage"):
-            last = chunk(self._model, {}) | {"choices": [], "usage": dict(step.usage)}
-            await self._event(sse(last), counts=False)
-        await self._event(b"data: [DONE]\n\n", counts=False)
+        for event in self._dialect.ending(step):
+            await self._event(event, counts=False)
         self._writer.write(b"0\r\n\r\n")
         await self._writer.drain()
         return True
@@ -58,10 +53,15 @@ class ScriptedAnswer:
         """False when nothing may follow."""
         match part:
             case Text(content):
-                await self._event(sse(chunk(self._model, {"content": content})))
+                await self._event(self._dialect.text(content))
+            case CutText(content, at_byte):
+                event = self._dialect.text(content)
+                at = event.index(content.encode()) + at_byte
+                await self._event(event[:at])
+                await self._event(event[at:])
             case ToolCalls():
-                for delta in tool_call_deltas(part):
-                    await self._event(sse(chunk(self._model, delta)))
+                for event in self._dialect.tool_calls(part):
+                    await self._event(event)
             case Raw(data):
                 await self._event(data)
             case Pause(seconds):

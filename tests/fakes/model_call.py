@@ -4,6 +4,10 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.fakes.model_dialect import Dialect, dialect_of
+
+KEY_HEADERS = ("x-api-key", "x-goog-api-key", "api-key")
+
 
 @dataclass
 class ModelCall:
@@ -19,8 +23,28 @@ class ModelCall:
     answered: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
+    def dialect(self) -> Dialect:
+        """A fresh one: it keeps state while it writes an answer."""
+        return dialect_of(self.path, self.body)
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """The body in OpenAI's words, over whichever wire it came."""
+        return self.dialect.asked
+
+    @property
+    def api_key(self) -> str:
+        """The credential, from wherever the wire carries it."""
+        bearer = self.headers.get("authorization", "").removeprefix("Bearer ")
+        return bearer or next((self.headers[name] for name in KEY_HEADERS if name in self.headers), "")
+
+    @property
+    def model(self) -> str:
+        return self.dialect.model
+
+    @property
     def messages(self) -> list[dict[str, Any]]:
-        messages: list[dict[str, Any]] = self.body.get("messages", [])
+        messages: list[dict[str, Any]] = self.asked.get("messages", [])
         return messages
 
     @property
@@ -34,7 +58,7 @@ class ModelCall:
 
     @property
     def tool_names(self) -> list[str]:
-        return [tool["function"]["name"] for tool in self.body.get("tools", [])]
+        return [tool["function"]["name"] for tool in self.asked.get("tools", [])]
 
     @property
     def tool_results(self) -> list[str]:

@@ -1,4 +1,5 @@
-"""A scripted OpenAI-compatible model server: real HTTP on an ephemeral port, strict about what it was told to expect.
+"""A scripted model server that speaks every provider's wire: real HTTP on an ephemeral port, strict about what it was
+told to expect.
 
     async with ModelServer() as server:
         server.tools(("add", {"a": 1, "b": 2}))
@@ -7,7 +8,8 @@
         server.assert_done()
 
 Each call takes the first open step that accepts it (`when=`; a step without accepts any). A call nothing was scripted
-for, and a step nobody asked for, fail `assert_done`.
+for, and a step nobody asked for, fail `assert_done`. The path of a call says in which wire format it is answered
+(`model_dialect`), so the same `base_url` serves a client of any provider.
 """
 
 import asyncio

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +20,16 @@ class Text:
 
 
 @dataclass(frozen=True)
+class CutText:
+    """One delta whose bytes come in two writes, cut `at_byte` bytes after its text begins."""
+
+    content: str
+    at_byte: int
+
+
+@dataclass(frozen=True)
 class ToolCalls:
-    """Parallel tool calls as index-addressed deltas, the arguments in pieces of `piece_chars`.
+    """Parallel tool calls, the arguments in pieces of `piece_chars` where the wire has pieces.
 
     A call is `(name, arguments)` or `(name, arguments, id)`; arguments are an object or the literal JSON text.
     """
@@ -64,7 +72,7 @@ class Raw:
     data: bytes
 
 
-Part = Text | ToolCalls | Pause | Gate | Stall | HangUp | EndBody | Raw
+Part = Text | CutText | ToolCalls | Pause | Gate | Stall | HangUp | EndBody | Raw
 
 
 @dataclass
@@ -91,12 +99,19 @@ class Step:
         return self.times is not None and self.served < self.times
 
     def reason(self) -> str:
-        calls_tools = any(isinstance(part, ToolCalls) for part in self.parts)
-        return self.finish_reason or ("tool_calls" if calls_tools else "stop")
+        return self.finish_reason or ("tool_calls" if self.calls else "stop")
+
+    @property
+    def text(self) -> str:
+        return "".join(part.content for part in self.parts if isinstance(part, Text | CutText))
+
+    @property
+    def calls(self) -> list[tuple[Any, ...]]:
+        return [call for part in self.parts if isinstance(part, ToolCalls) for call in part.calls]
 
 
 def usage_of(prompt: int, completion: int, cached: int = 0) -> dict[str, Any]:
-    """A usage object as OpenAI writes it."""
+    """A usage object as OpenAI writes it; the other dialects translate it."""
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
@@ -114,41 +129,22 @@ def chunk(model: str, delta: dict[str, Any], finish_reason: str | None = None) -
     return {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": model, "choices": [choice]}
 
 
-def tool_call_deltas(part: ToolCalls) -> Iterator[dict[str, Any]]:
-    """First every call's id and name, then the pieces of arguments in turns, as providers interleave them."""
-    texts = []
-    for index, (name, arguments, *rest) in enumerate(part.calls):
-        texts.append(arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False))
-        call_id = rest[0] if rest else f"call_{name}_{index}"
-        opening = {"index": index, "id": call_id, "type": "function", "function": {"name": name, "arguments": ""}}
-        yield {"tool_calls": [opening]}
-    for start in range(0, max((len(text) for text in texts), default=0), part.piece_chars):
-        for index, text in enumerate(texts):
-            if piece := text[start : start + part.piece_chars]:
-                yield {"tool_calls": [{"index": index, "function": {"arguments": piece}}]}
+def function(name: str, description: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    """A tool as OpenAI is told it."""
+    return {"type": "function", "function": {"name": name, "description": description, "parameters": parameters}}
 
 
-def whole_completion(model: str, step: Step) -> dict[str, Any]:
-    """The same answer for a caller that did not ask for a stream."""
-    message: dict[str, Any] = {
-        "role": "assistant",
-        "content": "".join(p.content for p in step.parts if isinstance(p, Text)),
-    }
-    calls = [call for part in step.parts if isinstance(part, ToolCalls) for call in part.calls]
-    if calls:
-        message["tool_calls"] = [
-            {
-                "id": rest[0] if rest else f"call_{name}_{index}",
-                "type": "function",
-                "function": {"name": name, "arguments": args if isinstance(args, str) else json.dumps(args)},
-            }
-            for index, (name, args, *rest) in enumerate(calls)
-        ]
-    return {
-        "id": "chatcmpl-1",
-        "object": "chat.completion",
-        "created": 1,
-        "model": model,
-        "choices": [{"index": 0, "message": message, "finish_reason": step.reason()}],
-        "usage": step.usage,
-    }
+def form_of(schema: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A form for the answer as OpenAI is told it."""
+    return (
+        {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": schema}} if schema else None
+    )
+
+
+def json_text(arguments: Any) -> str:
+    """Arguments as the script gives them: an object, or the literal text."""
+    return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+
+
+def call_id_of(call: tuple[Any, ...], position: int) -> str:
+    return str(call[2]) if len(call) > 2 else f"call_{call[0]}_{position}"

@@ -61,3 +61,24 @@ class FunctionBundle:
         }
         description = inspect.getdoc(function) or function.__name__
         return PluginTool(self.pid, function.__name__, description, schema, needs_validation=needs_validation)
+
+
+class ScopedFunctionBundle(FunctionBundle):
+    """One whose agent is scoped: it knows `resources` by id. `loads` is what was asked for."""
+
+    is_scoped = True
+
+    def __init__(
+        self, pid: str, *functions: ToolFunction, resources: dict[str, dict[str, Any]], rules: str = "", **rest: Any
+    ) -> None:
+        super().__init__(pid, *functions, **rest)
+        self.resources = resources
+        self.rules = rules
+        self.loads: list[str] = []
+
+    async def load_anchor(self, resource_id: str, *, timeout_seconds: float) -> dict[str, Any]:
+        self.loads.append(resource_id)
+        return self.resources.get(resource_id, {})
+
+    async def build_scope_rules(self, context: dict[str, Any], *, timeout_seconds: float) -> str:
+        return self.rules or f"Only {context.get('name', 'the resource')}."

@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 from deploy.demo.model.wire import Conversation, ToolResult
-from deploy.demo.model.words import STOP_WORDS
+from deploy.demo.model.words import STOP_WORDS, stems
 
 _GREETING = re.compile(r"^\W*(?:hi|hello|hey|good (?:morning|afternoon|evening)|greetings)\b", re.I)
 _THANKS = re.compile(r"\b(?:thanks|thank you|great|perfect|awesome)\b", re.I)
@@ -26,6 +26,24 @@ def from_results(results: tuple[ToolResult, ...]) -> str:
     if len(lines) == 1:
         return _ended(lines[0])
     return "Here is what I found:\n" + "\n".join(f"- {_ended(line)}" for line in lines)
+
+
+def from_reports(reports: tuple[tuple[str, str], ...]) -> str:
+    """What agents reported, in their order."""
+    return "\n".join(_ended(text) for _, text in reports)
+
+
+def from_resource(text: str, question: str) -> str:
+    """What a resource says about the question; all of it when nothing of it is named."""
+    value = _parsed(text)
+    if not isinstance(value, dict):
+        return _ended(f"What I know is this: {_short(text, 600)}")
+    asked = {key: inner for key, inner in value.items() if stems(key) & stems(question)}
+    return _ended("; ".join(f"{_words(key)}: {_plain(inner)}" for key, inner in (asked or value).items()))
+
+
+def refusal() -> str:
+    return "Sorry, I cannot help with that here. Ask me about what is in front of us."
 
 
 def small_talk(conversation: Conversation) -> str:

@@ -10,7 +10,7 @@ import msgspec
 
 from deploy.demo.model.arguments import Filled, fill
 from deploy.demo.model.expressions import find_expression, operator_words
-from deploy.demo.model.wire import Conversation, Function, FunctionCall, Message
+from deploy.demo.model.wire import Conversation, Function, FunctionCall, Message, is_transfer
 from deploy.demo.model.words import WEAK_BREAK, sentences, stems
 
 FITS = 2.0
@@ -49,7 +49,9 @@ class Toolbox:
     def __init__(self, functions: Sequence[Function]) -> None:
         self.conversational = next((f for f in functions if _CONVERSATIONAL.search(f.name)), None)
         self.facilitator = next((f for f in functions if _FACILITATOR.search(f.name)), None)
-        self.tools = [f for f in functions if f not in (self.conversational, self.facilitator)]
+        self.transfers = [f for f in functions if is_transfer(f)]
+        signals = (self.conversational, self.facilitator, *self.transfers)
+        self.tools = [f for f in functions if f not in signals]
         self._weights = [_word_weights(f) for f in self.tools]
         self._holders = Counter(word for weights in self._weights for word in weights)
 
@@ -93,6 +95,14 @@ class Toolbox:
         previous = _previous_arguments(function.name, earlier) if is_short else None
         filled = fill(function.parameters or {}, text, previous)
         return _Candidate(function, words_score, filled)
+
+
+def closest(functions: Sequence[Function], question: str) -> Function | None:
+    """Whose description has most words of the question, None when none has any: for agents, that have no arguments."""
+    spoken = stems(question) | stems(operator_words(find_expression(question) or ""))
+    scores = [sum(weight for word, weight in _word_weights(f).items() if word in spoken) for f in functions]
+    best = max(range(len(scores)), key=scores.__getitem__, default=None)
+    return functions[best] if best is not None and scores[best] >= 1 else None
 
 
 def signal(function: Function, question: str) -> FunctionCall:

@@ -8,7 +8,8 @@ from collections import Counter
 import msgspec
 
 from deploy.demo.model import answers
-from deploy.demo.model.decisions import Toolbox, is_unreadable, signal
+from deploy.demo.model.decisions import Toolbox, closest, is_unreadable, signal
+from deploy.demo.model.routing import route_of
 from deploy.demo.model.structured import example
 from deploy.demo.model.wire import ChatRequest, Conversation, Function, FunctionCall, ToolCall, view
 from deploy.demo.model.words import token_count
@@ -17,6 +18,8 @@ _ASKS_BACK = re.compile(r"clarif|ask (?:one|a|the user).{0,40}question", re.I)
 _SUMMARIZES = re.compile(r"\bsummari[sz]e the conversation|\bsummary of the conversation", re.I)
 _SUGGESTS = re.compile(r"follow[- ]up question|suggest (?:a|one)\b", re.I)
 _APOLOGIZES = re.compile(r"something went wrong", re.I)
+_REFUSES = re.compile(r"say (?:politely|honestly).{0,60}\bcannot", re.I | re.S)
+_RESOURCE = re.compile(r"<resource>\s*(.*?)\s*</resource>", re.S)
 _SINGLE_WORD = re.compile(r"reply with the single word (\w+)", re.I)
 _DATA = re.compile(r"<([\w-]+)[^<>]*>.*?</\1>", re.S)
 """What stands between tags is what somebody else wrote: never an instruction."""
@@ -72,6 +75,8 @@ def _calls(request: ChatRequest, conversation: Conversation, offered: list[Funct
         return left if request.parallel_tool_calls else left[:1]
     if conversation.results:
         return []
+    if not conversation.was_transferred and (colleague := closest(toolbox.transfers, conversation.question)):
+        return [FunctionCall(colleague.name)]
     if (plan.unclear or is_unreadable(conversation.question)) and toolbox.facilitator:
         return [signal(toolbox.facilitator, conversation.question)]
     if not plan.unclear and toolbox.conversational:
@@ -101,6 +106,8 @@ def _content(request: ChatRequest, conversation: Conversation) -> str:
     match wanted.get("type"):
         case "json_schema":
             schema = wanted.get("json_schema", {}).get("schema", {})
+            if route := route_of(schema, conversation):
+                return json.dumps(route, ensure_ascii=False)
             return json.dumps(example(schema, conversation.question, text), ensure_ascii=False)
         case "json_object":
             return json.dumps({"answer": text}, ensure_ascii=False)
@@ -114,9 +121,15 @@ def _plain_text(request: ChatRequest, conversation: Conversation) -> str:
         return word[1]
     if _APOLOGIZES.search(instructions):
         return answers.apology()
+    if _REFUSES.search(instructions):
+        return answers.refusal()
     if conversation.results:
         return answers.from_results(conversation.results)
-    if request.tools:
+    if conversation.reports and not request.tools:
+        return answers.from_reports(conversation.reports)
+    if resource := _RESOURCE.search(conversation.instructions):
+        return answers.from_resource(resource[1], conversation.question)
+    if request.tools and Toolbox([tool.function for tool in request.tools]).plan(conversation).unclear:
         return answers.clarification(conversation.question)
     if _SUGGESTS.search(instructions):
         return answers.suggestion(conversation.question)

@@ -20,7 +20,6 @@ _AFFIRMED = frozenset(
         "complete",
         "correct",
         "grounded",
-        "in",
     }
 )
 _TEXTS = frozenset({"answer", "response", "text", "message", "content", "summary", "reply", "output"})
@@ -60,7 +59,7 @@ def _value(name: str, raw: Mapping[str, Any], root: Mapping[str, Any], found: An
                 *(_value(name, schema.get("items", {}), root, None, text, depth + 1) for _ in range(lacking)),
             ]
         case "boolean":
-            return bool(stems(name) & _AFFIRMED or name.lower() in _AFFIRMED)
+            return bool(stems(name) & _AFFIRMED or name.lower().startswith("in_"))
         case "integer" | "number" as kind:
             return _number(schema, found, whole=kind == "integer")
         case "null":

@@ -7,6 +7,8 @@ import msgspec
 
 _WRAPPED = re.compile(r"\A\s*<([\w-]+)[^<>]*>\s*(.*?)\s*</\1>\s*\Z", re.S)
 """A tool result that came between tags, as data."""
+_REPORT = re.compile(r'<report agent="([^"]*)"[^<>]*>\s*(.*?)\s*</report>', re.S)
+_TASK = re.compile(r"<task>\s*(.*?)\s*</task>", re.S)
 
 
 class FunctionCall(msgspec.Struct, frozen=True):
@@ -79,13 +81,19 @@ class ToolResult(msgspec.Struct, frozen=True):
 
 
 class Conversation(msgspec.Struct, frozen=True):
-    """The messages by what they are good for. `turn_calls` and `results` are those after the last user message."""
+    """The messages by what they are good for. `turn_calls` and `results` are those after the last user message.
+
+    `reports` are what other agents said they found, as `(agent, text)`; a `question` may be the task that one of them
+    was given. `was_transferred` when a colleague handed the turn over; that is no result of a tool.
+    """
 
     instructions: str
     question: str
     earlier: tuple[Message, ...]
     turn_calls: tuple[FunctionCall, ...]
     results: tuple[ToolResult, ...]
+    reports: tuple[tuple[str, str], ...] = ()
+    was_transferred: bool = False
 
 
 def view(messages: tuple[Message, ...]) -> Conversation:
@@ -100,15 +108,41 @@ def view(messages: tuple[Message, ...]) -> Conversation:
             content=_unwrapped(m.text),
         )
         for m in turn
-        if m.role in ("tool", "function")
+        if m.role in ("tool", "function") and not is_transfer(calls.get(m.tool_call_id or ""))
     )
+    asked, task, reports = _asked(messages, last_user)
     return Conversation(
         instructions="\n\n".join(m.text for m in messages if m.role in ("system", "developer")),
-        question=messages[last_user].text if last_user < len(messages) else "",
-        earlier=tuple(m for m in messages[:last_user] if m.role not in ("system", "developer")),
-        turn_calls=tuple(calls.values()),
+        question=task or (messages[asked].text if asked < len(messages) else ""),
+        earlier=tuple(m for m in messages[:asked] if m.role not in ("system", "developer")),
+        turn_calls=tuple(call for call in calls.values() if not is_transfer(call)),
         results=results,
+        reports=reports,
+        was_transferred=any(is_transfer(call) for call in calls.values()),
     )
+
+
+def is_transfer(call: "FunctionCall | Function | None") -> bool:
+    """Whether a function hands the conversation to a colleague."""
+    return call is not None and call.name.startswith("transfer_to_")
+
+
+def _asked(messages: tuple[Message, ...], last: int) -> tuple[int, str, tuple[tuple[str, str], ...]]:
+    """Where the user's own message is, and the task and reports that a coordinator put behind it.
+
+    Only what stands behind another user message is read so: a user may write tags as well.
+    """
+    task, reports = "", ()
+    while 0 < last < len(messages) and messages[last - 1].role == "user":
+        text = messages[last].text
+        if given := _TASK.search(text):
+            task = given[1]
+        elif found := _REPORT.findall(text):
+            reports = tuple(found)
+        else:
+            break
+        last -= 1
+    return last, task, reports
 
 
 def _unwrapped(content: str) -> str:

@@ -14,7 +14,13 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from runtime_worker.engines.base import ModelChoice
-from runtime_worker.engines.langgraph.messages import ESTIMATED, answer_message, from_langchain, usage_metadata
+from runtime_worker.engines.langgraph.messages import (
+    ESTIMATED,
+    answer_message,
+    from_langchain,
+    signature_kwargs,
+    usage_metadata,
+)
 from runtime_worker.models.base import DeltaSink, ModelAnswer, ModelClient, ModelRequest, ModelTool
 
 DEFAULT_TIMEOUT_SECONDS = 60.0
@@ -141,6 +147,7 @@ def _last_chunk(answer: ModelAnswer) -> AIMessageChunk:
     return AIMessageChunk(
         content="",
         tool_call_chunks=calls,
+        additional_kwargs=signature_kwargs(answer.tool_calls),
         usage_metadata=usage_metadata(answer.usage),
         response_metadata={"finish_reason": answer.finish_reason, ESTIMATED: answer.usage.is_estimated},
         chunk_position="last",

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from langchain_core.messages import (
     AIMessage,
@@ -20,6 +21,8 @@ from runtime_worker.models.base import ModelAnswer, ModelMessage, ModelToolCall,
 
 ESTIMATED = "usage_is_estimated"
 """Key in `response_metadata`: LangChain's own usage has no room for it."""
+SIGNATURES = "tool_call_signatures"
+"""Key in `additional_kwargs`: what providers want to see again with a call, by the call's id."""
 
 
 def to_langchain(messages: Sequence[ModelMessage]) -> list[BaseMessage]:
@@ -37,6 +40,7 @@ def answer_message(answer: ModelAnswer) -> AIMessage:
         content=answer.content,
         tool_calls=valid,
         invalid_tool_calls=invalid,
+        additional_kwargs=signature_kwargs(answer.tool_calls),
         usage_metadata=usage_metadata(answer.usage),
         response_metadata={"finish_reason": answer.finish_reason, ESTIMATED: answer.usage.is_estimated},
     )
@@ -44,12 +48,19 @@ def answer_message(answer: ModelAnswer) -> AIMessage:
 
 def tool_calls_of(message: AIMessage) -> tuple[ModelToolCall, ...]:
     """Every call a message holds, the invalid ones too, with the arguments as JSON text."""
+    signatures: dict[str | None, str] = message.additional_kwargs.get(SIGNATURES, {})
     valid = [
-        ModelToolCall(call["id"] or "", call["name"], json.dumps(call["args"], ensure_ascii=False))
+        ModelToolCall(
+            call["id"] or "",
+            call["name"],
+            json.dumps(call["args"], ensure_ascii=False),
+            signatures.get(call["id"], ""),
+        )
         for call in message.tool_calls
     ]
     invalid = [
-        ModelToolCall(call["id"] or "", call["name"] or "", call["args"] or "") for call in message.invalid_tool_calls
+        ModelToolCall(call["id"] or "", call["name"] or "", call["args"] or "", signatures.get(call["id"], ""))
+        for call in message.invalid_tool_calls
     ]
     return (*valid, *invalid)
 
@@ -85,7 +96,12 @@ def _to_langchain(message: ModelMessage) -> BaseMessage:
             return ToolMessage(message.content, tool_call_id=message.tool_call_id or "")
         case "assistant":
             valid, invalid = _split(message.tool_calls)
-            return AIMessage(content=message.content, tool_calls=valid, invalid_tool_calls=invalid)
+            return AIMessage(
+                content=message.content,
+                tool_calls=valid,
+                invalid_tool_calls=invalid,
+                additional_kwargs=signature_kwargs(message.tool_calls),
+            )
 
 
 def _from_langchain(message: BaseMessage) -> ModelMessage:
@@ -103,6 +119,12 @@ def _from_langchain(message: BaseMessage) -> ModelMessage:
             return ModelMessage(role, content)
         case _:
             raise ValueError(f"a {type(message).__name__} has no place in a chat completion")
+
+
+def signature_kwargs(calls: Sequence[ModelToolCall]) -> dict[str, Any]:
+    """The calls' signatures as `additional_kwargs`, which LangChain carries along unread."""
+    signatures = {call.id: call.signature for call in calls if call.signature}
+    return {SIGNATURES: signatures} if signatures else {}
 
 
 def _split(calls: Sequence[ModelToolCall]) -> tuple[list[ToolCall], list[InvalidToolCall]]:

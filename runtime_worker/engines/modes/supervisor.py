@@ -14,12 +14,13 @@ from enum import StrEnum
 
 import msgspec
 
+from runtime_worker.engines.modes.decisions import VERDICT_SCHEMA, Question, Verdict
+from runtime_worker.engines.modes.node import ModeNode
 from runtime_worker.models.base import ModelTool
-from shared.errors import DomainError, Kind
 from shared.orchestrator_config import SupervisorConfig
 
 
-class Node(StrEnum):
+class Node(ModeNode):
     SUPERVISOR = "supervisor_node"
     CONTROL_TOOLS = "control_tools"
     VALIDATION = "validation_node"
@@ -28,11 +29,6 @@ class Node(StrEnum):
     CONVERSATIONAL = "conversational_node"
     ERROR_HANDLER = "error_handler_node"
     SUGGESTION = "suggestion_node"
-
-    @property
-    def agent(self) -> str:
-        """The name that events give to the agent of this node."""
-        return self.value.removesuffix("_node")
 
 
 ANSWER_NODES = frozenset({Node.SYNTHESIZER, Node.FACILITATOR, Node.CONVERSATIONAL, Node.ERROR_HANDLER})
@@ -128,15 +124,6 @@ class Policy(msgspec.Struct, frozen=True):
         suggests = self.shape.has_suggestion and node in (Node.SYNTHESIZER, Node.CONVERSATIONAL)
         return Node.SUGGESTION if suggests else None
 
-    def after_failure(self, node: Node, *, has_visible_text: bool) -> Node | None:
-        """Where a failed node leads; None means that the run itself fails.
-
-        Once a part of an answer is on a user's screen, a second answer behind it would read as if it belonged to the
-        first. Then the run ends with the error, and what was written stays as it is. An error handler that fails
-        without having written anything is replaced by `FIXED_FAILURE_TEXT` and is not a failure.
-        """
-        return None if has_visible_text or node is Node.ERROR_HANDLER else Node.ERROR_HANDLER
-
     def has_budget(self, progress: Progress) -> bool:
         return progress.rounds < self.max_tool_rounds and progress.hops < self.max_agent_hops
 
@@ -155,7 +142,6 @@ class Policy(msgspec.Struct, frozen=True):
         return Node.VALIDATION if wants_validation and self.shape.has_validation else Node.SYNTHESIZER
 
 
-FIXED_FAILURE_TEXT = "Sorry, something went wrong and I could not finish this. Please try again in a moment."
 LIMIT_REACHED = "The number of steps for one answer is used up. If something is still missing, say what."
 HOP_LIMIT_RESULT = "not called: the limit of plugin agents for one turn is reached"
 
@@ -182,24 +168,31 @@ SIGNAL_RULES: dict[Signal, str] = {
     Signal.CONVERSATIONAL: "- If no tool is needed to answer, call `conversational` alone.",
 }
 
-VERDICT_SCHEMA = {
-    "type": "object",
-    "properties": {"is_valid": {"type": "boolean"}, "reasons": {"type": "array", "items": {"type": "string"}}},
-    "required": ["is_valid", "reasons"],
-    "additionalProperties": False,
-}
+VERDICT = Question(VERDICT_SCHEMA, Verdict, default=Verdict(is_valid=True))
+"""A validator that cannot say what it means has nothing against the results: the synthesizer uses them only anyway."""
 
 
-def describe_failure(error: DomainError) -> str:
-    """What an error handler's model is told: enough for an honest sentence, nothing of how we are built."""
-    match error.kind:
-        case Kind.TIMEOUT:
-            return "Working on the request took too long."
-        case Kind.LIMITED:
-            return "There are too many requests right now."
-        case _ if error.retryable:
-            return "Something that is needed for an answer is not available right now."
-        case _:
-            return (
-                "Something that is needed for an answer does not work at the moment; trying again will not help soon."
-            )
+def routes(shape: Shape) -> dict[Node, tuple[Node | None, ...]]:
+    """Which nodes can follow each node of a shape, None for the end; a failure leads to the error handler besides."""
+    decided = [Node.CONTROL_TOOLS, Node.SYNTHESIZER, Node.CONVERSATIONAL]
+    from_results = [Node.SYNTHESIZER]
+    if shape.has_validation:
+        decided.append(Node.VALIDATION)
+        from_results.insert(0, Node.VALIDATION)
+    if shape.has_clarification:
+        decided.append(Node.FACILITATOR)
+    suggestion = (Node.SUGGESTION,) if shape.has_suggestion else ()
+    followers: dict[Node, tuple[Node | None, ...]] = {
+        Node.SUPERVISOR: tuple(decided),
+        Node.CONTROL_TOOLS: (Node.SUPERVISOR, *from_results),
+        Node.SYNTHESIZER: (*suggestion, None),
+        Node.CONVERSATIONAL: (*suggestion, None),
+        Node.ERROR_HANDLER: (None,),
+    }
+    if shape.has_validation:
+        followers[Node.VALIDATION] = (Node.SYNTHESIZER, Node.FACILITATOR)
+    if shape.has_facilitator:
+        followers[Node.FACILITATOR] = (None,)
+    if shape.has_suggestion:
+        followers[Node.SUGGESTION] = (None,)
+    return followers

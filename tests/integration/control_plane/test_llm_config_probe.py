@@ -33,7 +33,13 @@ async def probe(tenant: Tenant, **changes: Any) -> dict[str, Any]:
     [
         ("openai", {"choices": []}, "/v1/chat/completions", ("authorization", f"Bearer {API_KEY}")),
         ("azure", {"choices": []}, "/v1/chat/completions", ("api-key", API_KEY)),
+        ("groq", {"choices": []}, "/v1/chat/completions", ("authorization", f"Bearer {API_KEY}")),
+        ("litellm", {"choices": []}, "/v1/chat/completions", ("authorization", f"Bearer {API_KEY}")),
+        ("tensorzero", {"choices": []}, "/v1/chat/completions", ("authorization", f"Bearer {API_KEY}")),
+        ("bifrost", {"choices": []}, "/v1/chat/completions", ("authorization", f"Bearer {API_KEY}")),
         ("anthropic", {"content": []}, "/v1/messages", ("x-api-key", API_KEY)),
+        ("claude", {"content": []}, "/v1/messages", ("x-api-key", API_KEY)),
+        ("google", {"candidates": []}, "/v1/models/gpt-test:generateContent", ("x-goog-api-key", API_KEY)),
         ("gemini", {"candidates": []}, "/v1/models/gpt-test:generateContent", ("x-goog-api-key", API_KEY)),
     ],
 )
@@ -51,9 +57,20 @@ async def test_each_provider_is_called_in_its_own_words(
     assert headers[header[0]] == header[1]
 
 
+async def test_a_test_call_goes_where_the_workers_calls_will_go(world: World, providers: Providers) -> None:
+    options = {"api_version": "2025-01-01-preview", "max_tokens_parameter": "max_tokens", "headers": {"X-Team": "blue"}}
+
+    await probe(await world.tenant(), provider="azure", base_url=providers.url, additional_config=options)
+
+    ((called, headers, body),) = providers.requests
+    assert called == "/openai/deployments/gpt-test/chat/completions"
+    assert (headers["x-team"], body["max_tokens"]) == ("blue", 16)
+
+
 FAILURES: list[tuple[int, Any, str]] = [
     (401, {"error": "bad key"}, "LL-0002"),
     (403, {"error": "bad key"}, "LL-0002"),
+    (400, {"error": {"details": [{"reason": "API_KEY_INVALID"}]}}, "LL-0002"),
     (429, {"error": "slow down"}, "LL-0003"),
     (404, {"error": "no such model"}, "LL-0004"),
     (302, {"error": "elsewhere"}, "LL-0004"),

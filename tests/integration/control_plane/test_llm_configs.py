@@ -12,8 +12,9 @@ from control_plane.llm_configs.tables import LLMConfig
 from control_plane.orchestrators.tables import Orchestrator, OrchestratorLLMConfig
 from control_plane.wiring import Resources, provide_llm_configs
 from shared.errors import InvalidRequest, SecretUnreadable
+from shared.frameworks import Mode
 from shared.ids import new_id
-from shared.orchestrator_config import OrchestratorConfig, to_stored
+from shared.orchestrator_config import default_config, to_stored
 from shared.snapshots import api_key_place
 from tests.integration.control_plane.callers import Caller, Tenant, World
 
@@ -95,6 +96,10 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"additional_config": {"headers": {f"x-{n}": "v" * 500 for n in range(20)}}}, "additional_config"),
     ({"additional_config": {"temperature": 0}}, "additional_config"),
     ({"additional_config": {"max_retries": 99}}, "additional_config.max_retries"),
+    ({"provider": "azure"}, "base_url"),
+    ({"provider": "claude", "additional_config": {"seed": 1}}, "additional_config.seed"),
+    ({"provider": "gemini", "additional_config": {"service_tier": "auto"}}, "additional_config.service_tier"),
+    ({"additional_config": {"api_version": "2024-10-21"}}, "additional_config.api_version"),
     ({"name": "   "}, "name"),
     ({"organization": "theirs"}, "organization"),
 ]
@@ -151,7 +156,7 @@ async def use(resources: Resources, tenant: Tenant, config_id: uuid.UUID) -> uui
             name="helpdesk",
             framework_type="langgraph",
             mode="supervisor",
-            config=to_stored(OrchestratorConfig(default_llm_config_id=config_id)),
+            config=to_stored(default_config(Mode.SUPERVISOR, config_id)),
             config_hash="",
         )
         session.add(instance)

@@ -10,7 +10,7 @@ import pytest
 
 from control_plane.wiring import Resources
 from shared.ids import new_id
-from shared.orchestrator_config import OrchestratorConfig
+from shared.orchestrator_config import read_stored
 from shared.security.grants import Grant
 from shared.snapshots import SEALED_FIELD, ChangePage, OrchestratorSnapshot, api_key_place, plugin_setting_place
 from tests.integration.control_plane.callers import Caller, World
@@ -47,7 +47,7 @@ async def test_a_snapshot_holds_all_that_is_needed_and_every_secret_sealed_for_i
     snapshot = await snapshot_of(http, made["instance_id"])
 
     assert (snapshot.revision, snapshot.config_hash) == (made["revision"], made["config_hash"])
-    assert msgspec.convert(snapshot.config, OrchestratorConfig).mode_config.run_timeout == 300
+    assert read_stored(snapshot.mode, snapshot.config).mode_config.run_timeout == 300
     weather, calculator = snapshot.plugins
     assert (weather.pid, calculator.plugin_id) == (WEATHER, UUID(shop.calculator_id))
     assert (weather.settings["units"], weather.settings["retries"]) == ("metric", 2)

@@ -30,9 +30,12 @@ async def add_plugin(
     schema: tuple[dict[str, Any], ...] = (),
     is_latest: bool = True,
     enabled: bool = True,
+    is_scoped: bool = False,
 ) -> str:
     """The id of a row in the system catalogue, or in the organization's own."""
-    manifest = PluginManifest(pid=pid, version=version, name=pid, description="for tests", settings_schema=schema)
+    manifest = PluginManifest(
+        pid=pid, version=version, name=pid, description="for tests", settings_schema=schema, is_scoped=is_scoped
+    )
     owner = UUID(org_id) if org_id else None
     fields: dict[str, Any] = {
         "id": new_id(),

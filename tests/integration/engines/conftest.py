@@ -1,11 +1,10 @@
-import asyncio
 from typing import Any, Protocol
 
 import pytest
 
 from runtime_worker.engines.base import Orchestrator
-from runtime_worker.models import openai_wire
 from runtime_worker.models.registry import ModelRegistry
+from shared.frameworks import Mode
 from tests.fakes.fixtures import model_connections, model_registry, model_server
 from tests.fakes.instances import build, instance_snapshot, llm_config_snapshot
 from tests.fakes.model_server import ModelServer
@@ -14,10 +13,11 @@ from tests.fakes.plugin_bundle import FunctionBundle
 __all__ = ["model_connections", "model_registry", "model_server"]
 
 
-class Supervisor(Protocol):
-    async def __call__(self, *bundles: FunctionBundle, **options: Any) -> Orchestrator:
-        """A supervisor on the scripted model. `whoami` and `llm` (a dictionary) are options of their own, everything
-        else is `mode_config`."""
+class Built(Protocol):
+    async def __call__(
+        self, mode: Mode, *bundles: FunctionBundle, whoami: str = ..., **mode_config: Any
+    ) -> Orchestrator:
+        """A LangGraph instance on the scripted model, with one plugin unless told otherwise."""
 
 
 def add(a: int, b: int) -> int:
@@ -25,32 +25,13 @@ def add(a: int, b: int) -> int:
     return a + b
 
 
-def divide(a: int, b: int) -> float:
-    """Divide two integers."""
-    return a / b
-
-
-async def hang() -> None:
-    """Never come back."""
-    await asyncio.Event().wait()
-
-
 @pytest.fixture
-def calc() -> FunctionBundle:
-    return FunctionBundle("com.acme.calc", add, divide, hang)
-
-
-@pytest.fixture
-def supervisor(model_server: ModelServer, model_registry: ModelRegistry, calc: FunctionBundle) -> Supervisor:
-    async def build_one(*bundles: FunctionBundle, **options: Any) -> Orchestrator:
-        whoami, llm = options.pop("whoami", "You are Ada."), options.pop("llm", {})
-        config = llm_config_snapshot(model_server.base_url, **llm)
-        snapshot = instance_snapshot(config, whoami=whoami, mode_config=options)
-        return await build(model_registry, snapshot, bundles or (calc,))
+def built(model_server: ModelServer, model_registry: ModelRegistry) -> Built:
+    async def build_one(
+        mode: Mode, *bundles: FunctionBundle, whoami: str = "You are Ada.", **mode_config: Any
+    ) -> Orchestrator:
+        config = llm_config_snapshot(model_server.base_url)
+        snapshot = instance_snapshot(config, whoami=whoami, mode=mode, mode_config=mode_config)
+        return await build(model_registry, snapshot, bundles or (FunctionBundle("com.acme.calc", add),))
 
     return build_one
-
-
-@pytest.fixture(autouse=True)
-def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai_wire, "FIRST_BACKOFF_SECONDS", 0.001)

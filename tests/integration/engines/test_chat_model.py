@@ -4,13 +4,14 @@ import asyncio
 from typing import Any
 
 import pytest
-from langchain_core.messages import AIMessageChunk, HumanMessage
+from langchain_core.messages import AIMessageChunk, HumanMessage, ToolMessage
 from langchain_core.tools import tool
 
 from runtime_worker.engines.base import ModelChoice
 from runtime_worker.engines.langgraph.chat_model import ClientChatModel
 from runtime_worker.models.registry import ModelRegistry
 from shared.errors import ModelUnavailable
+from shared.frameworks import Provider
 from shared.ids import new_id
 from tests.fakes.instances import llm_config_snapshot
 from tests.fakes.model_server import ModelServer
@@ -28,7 +29,7 @@ def multiply(a: int, b: int) -> int:
 @pytest.fixture
 def chat(model_server: ModelServer, model_registry: ModelRegistry) -> ClientChatModel:
     client = model_registry.acquire(llm_config_snapshot(model_server.base_url), "m", new_id())
-    return ClientChatModel.of(ModelChoice(client, temperature=0.0, max_tokens=None))
+    return ClientChatModel.of(ModelChoice(client, Provider.OPENAI, temperature=0.0, max_tokens=None))
 
 
 async def test_a_langchain_tool_is_offered_and_its_call_comes_back_parsed(
@@ -63,6 +64,26 @@ async def test_streamed_tool_calls_add_up_too(chat: ClientChatModel, model_serve
     chunks: list[Any] = [chunk async for chunk in chat.bind_tools([multiply]).astream(HELLO)]
     whole = sum(chunks[1:], chunks[0])
     assert [call["args"] for call in whole.tool_calls] == [{"a": 2, "b": 3}, {"a": 4, "b": 5}]
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+async def test_what_a_provider_wants_to_see_again_with_a_call_is_carried_along(
+    model_server: ModelServer, model_registry: ModelRegistry, is_streamed: bool
+) -> None:
+    config = llm_config_snapshot(model_server.base_url, provider=Provider.GEMINI)
+    client = model_registry.acquire(config, "gemini-3-pro", new_id())
+    chat = ClientChatModel.of(ModelChoice(client, Provider.GEMINI, temperature=None, max_tokens=None))
+    model_server.tools(("multiply", {"a": 2, "b": 3}, "c1"))
+    model_server.answer("6")
+    message: Any
+    if is_streamed:
+        chunks: list[Any] = [chunk async for chunk in chat.bind_tools([multiply]).astream(HELLO)]
+        message = sum(chunks[1:], chunks[0])
+    else:
+        message = await chat.bind_tools([multiply]).ainvoke(HELLO)
+    await chat.ainvoke([*HELLO, message, ToolMessage("6", tool_call_id="c1")])
+    (part,) = model_server.last.body["contents"][1]["parts"]
+    assert part["thoughtSignature"] == "c2lnbmVk"
 
 
 async def test_who_stops_reading_a_stream_stops_the_model(chat: ClientChatModel, model_server: ModelServer) -> None:

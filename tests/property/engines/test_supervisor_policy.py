@@ -1,12 +1,14 @@
 """Whatever a model decides, a supervisor's path ends within its limits in exactly one visible answer."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime_worker.engines.modes.supervisor import ANSWER_NODES, Decision, Node, Policy, Progress, Shape, Signal
+from runtime_worker.engines.modes.failures import is_answered_in_words
+from runtime_worker.engines.modes.supervisor import ANSWER_NODES, Decision, Node, Policy, Progress, Signal, routes
 from shared.orchestrator_config import SupervisorConfig
 
 PIDS = ["com.a", "com.b", "com.c"]
@@ -43,7 +45,8 @@ def walk(policy: Policy, data: st.DataObject) -> Walk:
         walked.nodes.append(node)
         assert len(walked.nodes) <= policy.max_steps, "the path does not end"
         if node not in (Node.ERROR_HANDLER, Node.SUGGESTION) and data.draw(st.integers(0, 9), "fails") == 9:
-            following = policy.after_failure(node, has_visible_text=False)
+            assert is_answered_in_words(node, has_visible_text=False)
+            following = Node.ERROR_HANDLER
             continue
         match node:
             case Node.SUPERVISOR:
@@ -107,9 +110,15 @@ def test_a_real_tool_wins_over_a_signal(policy: Policy, calls: list[str]) -> Non
 
 
 def test_a_second_answer_never_follows_visible_text() -> None:
-    policy = Policy(3, 10, validates_always=False, shape=Shape(True, True, True))
-    for node in Node:
-        assert policy.after_failure(node, has_visible_text=True) is None
+    assert not any(is_answered_in_words(node, has_visible_text=True) for node in Node)
+
+
+@given(policy=policies, data=st.data())
+def test_only_ways_that_are_drawn_are_taken(policy: Policy, data: st.DataObject) -> None:
+    nodes, ways = walk(policy, data).nodes, routes(policy.shape)
+    for node, follower in pairwise(nodes):
+        assert follower in ways[node] or follower is Node.ERROR_HANDLER
+    assert None in ways[nodes[-1]]
 
 
 def _completed(nodes: list[Node]) -> Iterator[Node]:

@@ -14,7 +14,7 @@ UNNAMED = llm_config_snapshot("http://c/v1", model_name=None)
 def chosen(node: dict[str, Any], **config: Any) -> tuple[object, str]:
     snapshot = instance_snapshot(DEFAULT, OTHER, UNNAMED, mode_config={"synthesizer_node": node}, **config)
     typed = typed_config(snapshot)
-    return model_key(snapshot, typed, typed.mode_config.synthesizer_node)
+    return model_key(snapshot, typed, dict(typed.nodes())["synthesizer_node"])
 
 
 def test_a_node_inherits_what_it_does_not_set() -> None:

@@ -25,5 +25,14 @@ def test_words_beside_a_broken_call_stay() -> None:
     assert well_formed([USER, said]) == [USER, ModelMessage("assistant", "let me see")]
 
 
+def test_an_id_that_comes_again_is_told_apart_with_its_result() -> None:
+    again = ModelMessage("tool", "7", tool_call_id="c1")
+    kept = well_formed([USER, CALL, RESULT, ANSWER, USER, CALL, again])
+    calls = [call.id for message in kept for call in message.tool_calls]
+    assert len(set(calls)) == 2
+    results = {message.tool_call_id: message.content for message in kept if message.role == "tool"}
+    assert results == dict(zip(calls, ("5", "7"), strict=True))
+
+
 def test_what_was_said_leaves_tools_out() -> None:
     assert spoken([USER, CALL, RESULT, ANSWER]) == [USER, ANSWER]

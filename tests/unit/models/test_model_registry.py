@@ -52,7 +52,6 @@ def test_another_key_model_or_organization_is_another_client(registry: ModelRegi
 @pytest.mark.parametrize(
     ("config", "says"),
     [
-        (llm_config_snapshot(URL, provider=Provider.ANTHROPIC), "provider anthropic"),
         (llm_config_snapshot("", provider=Provider.LITELLM), "names no base_url"),
         (llm_config_snapshot("http://127.0.0.1/v1"), "https"),
         (llm_config_snapshot("https://10.0.0.1/v1"), "private"),

@@ -1,9 +1,16 @@
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
+import msgspec
 import pytest
 
-from runtime_worker.models.upstream_errors import error_in_stream, error_of_status, excerpt, retry_after_of
+from runtime_worker.models.upstream_errors import (
+    error_in_stream,
+    error_of_answer,
+    error_of_status,
+    excerpt,
+    retry_after_of,
+)
 
 KEY = "sk-live-abcdefghijklmnop"
 
@@ -34,6 +41,10 @@ def test_every_status_has_its_code(status: int, code: str) -> None:
         ({"code": "429"}, "LL-0003"),
         ({"type": "rate_limit_exceeded"}, "LL-0003"),
         ({"code": 401, "message": KEY}, "LL-0002"),
+        ({"type": "authentication_error"}, "LL-0002"),
+        ({"type": "rate_limit_error"}, "LL-0003"),
+        ({"type": "invalid_request_error"}, "LL-0004"),
+        ({"type": "overloaded_error"}, "LL-0005"),
         ({"message": "overloaded"}, "LL-0005"),
         ("overloaded", "LL-0005"),
     ],
@@ -43,6 +54,28 @@ def test_an_error_event_has_a_code_and_is_not_repeated(error: object, code: str)
     assert found.code == code
     assert KEY not in found.detail
     assert "overloaded" not in found.detail
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "code"),
+    [
+        (400, {"details": [{"reason": "API_KEY_INVALID"}]}, "LL-0002"),
+        (400, {"details": [{"reason": "SOMETHING_ELSE"}]}, "LL-0004"),
+        (400, {"code": "content_filter"}, "LL-0004"),
+        (429, {"details": "none"}, "LL-0003"),
+        (503, "overloaded", "LL-0005"),
+    ],
+)
+def test_some_providers_say_in_words_what_others_say_by_status(status: int, body: object, code: str) -> None:
+    assert error_of_answer(status, None, msgspec.json.encode({"error": body})).code == code
+
+
+def test_a_header_says_more_about_the_wait_than_a_body() -> None:
+    body = msgspec.json.encode([{"error": {"details": [{"retryDelay": "34.5s"}]}}])
+    assert error_of_answer(429, None, body).retry_after_seconds == 34.5
+    assert error_of_answer(429, "7", body).retry_after_seconds == 7
+    assert error_of_answer(429, None, b"[]").retry_after_seconds is None
+    assert error_of_answer(429, None, body.replace(b"34.5s", b"soon s")).retry_after_seconds is None
 
 
 def test_retry_after_may_be_seconds_or_a_date() -> None:

@@ -1,24 +1,31 @@
-from typing import Any
-from uuid import uuid4
+from typing import Any, cast
+from uuid import UUID, uuid4
 
-import msgspec
 import pytest
 
 from shared.errors import InvalidRequest
 from shared.frameworks import Mode
-from shared.orchestrator_config import OrchestratorConfig, parse_config, to_stored
+from shared.orchestrator_config import (
+    OrchestratorConfig,
+    SupervisorConfig,
+    default_config,
+    parse_config,
+    read_stored,
+    to_stored,
+)
 from shared.prompts import DEFAULT_PROMPTS
 
 ID = str(uuid4())
 
 
-def parsed(**mode_config: Any) -> OrchestratorConfig:
-    return parse_config(Mode.SUPERVISOR, {"default_llm_config_id": ID, "mode_config": mode_config})
+def parsed(**mode_config: Any) -> OrchestratorConfig[SupervisorConfig]:
+    raw = {"default_llm_config_id": ID, "mode_config": mode_config}
+    return cast("OrchestratorConfig[SupervisorConfig]", parse_config(Mode.SUPERVISOR, raw))
 
 
-def refused(raw: dict[str, Any]) -> tuple[str, str]:
+def refused(raw: dict[str, Any], mode: Mode = Mode.SUPERVISOR) -> tuple[str, str]:
     with pytest.raises(InvalidRequest) as caught:
-        parse_config(Mode.SUPERVISOR, raw)
+        parse_config(mode, raw)
     error = caught.value.errors[0]
     return error.field, error.message
 
@@ -117,5 +124,91 @@ def test_a_prompt_override_has_exactly_the_slots_of_the_prompt_it_replaces() -> 
 
 def test_what_is_stored_reads_back_as_the_same() -> None:
     config = parsed(synthesizer_node={"llm_config_id": ID}, max_tool_rounds=5)
-    assert msgspec.convert(to_stored(config), OrchestratorConfig) == config
+    assert read_stored(Mode.SUPERVISOR, to_stored(config)) == config
     assert {str(i) for i in config.llm_config_ids()} == {ID}
+
+
+@pytest.mark.parametrize(
+    ("mode", "defaults"),
+    [
+        (Mode.SUPERVISOR, {"message_context_window": 5, "max_agent_hops": 10}),
+        (
+            Mode.COORDINATOR,
+            {"message_context_window": 10, "max_agent_hops": 20, "consecutive_agent_route_limit": 5},
+        ),
+        (Mode.HANDOFF, {"message_context_window": 10, "max_agent_hops": 10, "entry_agent": None}),
+        (
+            Mode.GROUNDED,
+            {"message_context_window": 10, "max_agent_hops": 10, "scope_rules": "", "enabled_validator": True},
+        ),
+    ],
+)
+def test_every_mode_has_the_defaults_of_the_contract(mode: Mode, defaults: dict[str, Any]) -> None:
+    config = parse_config(mode, {"default_llm_config_id": ID})
+    stored = to_stored(config)["mode_config"]
+    shared = {
+        "node_execution_timeout": 60,
+        "run_timeout": 300,
+        "max_context_window": 16_000,
+        "enabled_auto_compact": True,
+        "enabled_suggestion": False,
+        "max_tool_rounds": 3,
+        "enabled_parallel_tool_calls": True,
+    }
+    assert {key: stored[key] for key in shared | defaults} == shared | defaults
+    assert read_stored(mode, to_stored(config)) == config == default_config(mode, UUID(ID))
+
+
+@pytest.mark.parametrize(
+    ("mode", "mode_config", "key"),
+    [
+        (Mode.COORDINATOR, {"consecutive_agent_route_limit": 0}, "consecutive_agent_route_limit"),
+        (Mode.COORDINATOR, {"max_agent_hops": 101}, "max_agent_hops"),
+        (Mode.HANDOFF, {"entry_agent": ""}, "entry_agent"),
+        (Mode.GROUNDED, {"enabled_validator": "yes"}, "enabled_validator"),
+        (Mode.GROUNDED, {"scope_rules": "x" * 16_001}, "scope_rules"),
+    ],
+)
+def test_the_keys_of_every_mode_have_bounds(mode: Mode, mode_config: dict[str, Any], key: str) -> None:
+    field, _ = refused({"default_llm_config_id": ID, "mode_config": mode_config}, mode)
+    assert field == f"config.mode_config.{key}"
+
+
+@pytest.mark.parametrize(
+    ("mode", "key", "value"),
+    [
+        (Mode.SUPERVISOR, "consecutive_agent_route_limit", 3),
+        (Mode.COORDINATOR, "entry_agent", "com.a.b"),
+        (Mode.HANDOFF, "router_node", {}),
+        (Mode.HANDOFF, "enabled_validator", True),
+        (Mode.GROUNDED, "enabled_llm_validation", True),
+    ],
+)
+def test_a_key_of_another_mode_is_unknown(mode: Mode, key: str, value: object) -> None:
+    assert key in refused({"default_llm_config_id": ID, "mode_config": {key: value}}, mode)[1]
+
+
+def test_a_node_that_is_an_older_name_in_one_mode_is_itself_in_another() -> None:
+    raw = {"default_llm_config_id": ID, "mode_config": {"planner_node": {"temperature": 1}}}
+    assert dict(parse_config(Mode.GROUNDED, raw).nodes())["planner_node"].temperature == 1
+
+
+def test_mode_keys_of_a_handoff_may_stand_at_the_top_level() -> None:
+    raw = {"default_llm_config_id": ID, "entry_agent": "com.a.b", "handoff_instructions": "Be kind."}
+    stored = to_stored(parse_config(Mode.HANDOFF, raw))["mode_config"]
+    assert (stored["entry_agent"], stored["handoff_instructions"]) == ("com.a.b", "Be kind.")
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_slots_of_an_override_are_checked_in_every_mode(mode: Mode) -> None:
+    for node, prompt in DEFAULT_PROMPTS[mode].items():
+        override = {node: {"prompt_override": prompt + " {{secret}}"}}
+        field, message = refused({"default_llm_config_id": ID, "mode_config": override}, mode)
+        assert (field, message) == (f"config.mode_config.{node}.prompt_override", "unknown slots: secret")
+        parse_config(mode, {"default_llm_config_id": ID, "mode_config": {node: {"prompt_override": prompt}}})
+
+
+def test_a_fallback_is_one_of_the_llm_configs_an_instance_refers_to() -> None:
+    other = uuid4()
+    raw = {"default_llm_config_id": ID, "fallback_llm_config_id": str(other)}
+    assert parse_config(Mode.HANDOFF, raw).llm_config_ids() == {UUID(ID), other}

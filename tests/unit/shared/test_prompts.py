@@ -2,20 +2,29 @@ from uuid import UUID
 
 import pytest
 
-from shared.frameworks import RUNNABLE, Mode
-from shared.orchestrator_config import OrchestratorConfig, SupervisorConfig
+from runtime_worker.engines.modes import coordinator, grounded, handoff, supervisor
+from runtime_worker.engines.modes.node import ModeNode
+from shared.frameworks import Mode
+from shared.orchestrator_config import default_config
 from shared.prompts import DEFAULT_PROMPTS, as_data, fill, slots
 
+ANSWER_NODES: list[tuple[Mode, ModeNode]] = [
+    *((Mode.SUPERVISOR, node) for node in supervisor.ANSWER_NODES),
+    *((Mode.COORDINATOR, node) for node in coordinator.ANSWER_NODES),
+    *((Mode.HANDOFF, node) for node in handoff.ANSWER_NODES),
+    *((Mode.GROUNDED, node) for node in grounded.ANSWER_NODES),
+]
 
-def test_every_node_that_can_be_overridden_has_a_prompt() -> None:
-    nodes = {name for name, _ in OrchestratorConfig(UUID(int=0), mode_config=SupervisorConfig()).nodes()}
-    assert nodes == set(DEFAULT_PROMPTS[Mode.SUPERVISOR])
-    assert all(DEFAULT_PROMPTS[mode] for _, mode in RUNNABLE)
+
+@pytest.mark.parametrize("mode", Mode)
+def test_every_node_that_can_be_overridden_has_a_prompt(mode: Mode) -> None:
+    nodes = {name for name, _ in default_config(mode, UUID(int=0)).nodes()}
+    assert nodes == set(DEFAULT_PROMPTS[mode])
 
 
-@pytest.mark.parametrize("node", ["synthesizer_node", "facilitator_node", "conversational_node", "error_handler_node"])
-def test_who_the_assistant_is_reaches_every_node_that_writes_to_the_user(node: str) -> None:
-    assert "whoami" in slots(DEFAULT_PROMPTS[Mode.SUPERVISOR][node])
+@pytest.mark.parametrize(("mode", "node"), ANSWER_NODES)
+def test_who_the_assistant_is_reaches_every_node_that_writes_to_the_user(mode: Mode, node: ModeNode) -> None:
+    assert "whoami" in slots(DEFAULT_PROMPTS[mode][node.value])
 
 
 def test_what_fills_a_slot_is_never_read_as_a_template() -> None:

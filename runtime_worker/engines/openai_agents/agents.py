@@ -1,0 +1,68 @@
+"""The nodes of an instance as agents of the Agents SDK. Built once; everything else comes with a run's context."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from agents import Agent, AgentOutputSchemaBase, Handoff, ModelSettings, RunContextWrapper
+
+from runtime_worker.engines.instances.parts import NodeParts
+from runtime_worker.engines.openai_agents.run import AgentsRun
+from runtime_worker.engines.openai_agents.tools import function_tools
+
+AnyAgent = Agent[AgentsRun[Any]]
+
+
+def agent_of(
+    parts: NodeParts,
+    name: str,
+    *,
+    schema: dict[str, Any] | None = None,
+    handoffs: Sequence[Handoff[AgentsRun[Any], AnyAgent]] = (),
+    **options: Any,
+) -> AnyAgent:
+    """The agent of one node; with a `schema` it decides. Its model comes with each run, which counts the calls."""
+    # What becomes a handoff is offered to the node's model as a tool among the others.
+    transfers = {handoff.tool_name for handoff in handoffs}
+    return Agent(
+        name=name,
+        instructions=_instructions,
+        tools=function_tools([tool for tool in parts.tools if tool.name not in transfers]),
+        handoffs=list(handoffs),
+        model_settings=ModelSettings(
+            temperature=parts.model.temperature,
+            max_tokens=parts.model.max_tokens,
+            tool_choice=parts.tool_choice,
+            parallel_tool_calls=parts.parallel_tool_calls,
+        ),
+        output_type=JSONDecision(schema) if schema is not None else None,
+        # What a node may choose is the policy's matter, in every turn anew.
+        reset_tool_choice=False,
+        **options,
+    )
+
+
+def _instructions(context: RunContextWrapper[AgentsRun[Any]], agent: AnyAgent) -> str:
+    return context.context.instructions().content
+
+
+class JSONDecision(AgentOutputSchemaBase):
+    """Structured output by a schema of ours. What the model wrote is handed on as it is: reading it, with what some
+    models put around it, and one repair are the mode's and the same on every framework."""
+
+    def __init__(self, schema: dict[str, Any]) -> None:
+        self._schema = schema
+
+    def is_plain_text(self) -> bool:
+        return False
+
+    def name(self) -> str:
+        return "answer"
+
+    def json_schema(self) -> dict[str, Any]:
+        return self._schema
+
+    def is_strict_json_schema(self) -> bool:
+        return True
+
+    def validate_json(self, json_str: str) -> str:
+        return json_str
