@@ -69,6 +69,8 @@ from control_plane.provider_models.handlers import router as provider_models_rou
 from control_plane.roles.handlers import router as roles_router
 from control_plane.sessions.handlers import admin_router as sessions_admin_router
 from control_plane.sessions.handlers import router as sessions_router
+from control_plane.settings.handlers import admin_router as settings_admin_router
+from control_plane.settings.handlers import router as settings_router
 from control_plane.single_sign_on.handlers import router as single_sign_on_router
 from control_plane.users.handlers import router as users_router
 from control_plane.wiring import DEPENDENCIES, Resources
@@ -103,6 +105,8 @@ ROUTERS: list[Router] = [
     frameworks_router,
     provider_models_router,
     orchestrators_router,
+    settings_router,
+    settings_admin_router,
     fleet_router,
     audit_router,
     internal_router,

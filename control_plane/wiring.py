@@ -60,6 +60,8 @@ from control_plane.provider_models.repository import ProviderModelRepository
 from control_plane.provider_models.service import ProviderModelService
 from control_plane.roles.repository import RoleRepository
 from control_plane.roles.service import RoleService
+from control_plane.settings.repository import SettingsRepository
+from control_plane.settings.service import SettingsService
 from control_plane.single_sign_on.attempts import LoginAttempts
 from control_plane.single_sign_on.provider import OpenIDProvider
 from control_plane.single_sign_on.repository import IdentityRepository
@@ -405,6 +407,17 @@ def provide_provider_models(session: NamedDependency[AsyncSession]) -> ProviderM
     return ProviderModelService(session=session, models=ProviderModelRepository(session))
 
 
+def provide_run_time_settings(
+    session: NamedDependency[AsyncSession], resources: NamedDependency[Resources]
+) -> SettingsService:
+    return SettingsService(
+        session=session,
+        settings=SettingsRepository(session),
+        rebuild_affected=definition_saver(session, resources).rebuild_affected,
+        clock=resources.clock,
+    )
+
+
 def _sync(provider: Any) -> Provide:
     return Provide(provider, sync_to_thread=False)
 
@@ -426,6 +439,7 @@ DEPENDENCIES: dict[str, Provide] = {
     "plugins": _sync(provide_plugins),
     "provider_models": _sync(provide_provider_models),
     "readiness": _sync(provide_readiness),
+    "run_time_settings": _sync(provide_run_time_settings),
     "roles": _sync(provide_roles),
     "single_sign_on": _sync(provide_single_sign_on),
     "users": _sync(provide_users),

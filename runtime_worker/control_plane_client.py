@@ -8,6 +8,7 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
 
 from shared.errors import NotFound, StoreUnavailable
 from shared.logging import get_logger
+from shared.retention import RetentionPage
 from shared.security.api_keys import APIKeyRecord
 from shared.security.grants import Grant
 from shared.snapshots import ChangePage, OrchestratorSnapshot
@@ -44,6 +45,10 @@ class ControlPlaneClient:
 
     async def changes(self, since: int, limit: int) -> ChangePage:
         return await self._get("/internal/changes", {"since": str(since), "limit": str(limit)}, ChangePage)
+
+    async def retention(self, after: UUID | None, limit: int) -> RetentionPage:
+        query = {"limit": str(limit), **({"after": str(after)} if after else {})}
+        return await self._get("/internal/retention", query, RetentionPage)
 
     async def grant(self, user_id: UUID, org_id: UUID | None) -> Grant:
         query = {"org_id": str(org_id)} if org_id else {}

@@ -13,6 +13,7 @@ from runtime_worker.background import BackgroundTasks
 from runtime_worker.consumers.base import EventConsumer, listener_for
 from runtime_worker.control_plane_client import ControlPlaneClient
 from runtime_worker.conversations.mongo import MongoConversationStore, mongo_client
+from runtime_worker.conversations.retention import Retention
 from runtime_worker.conversations.service import ConversationService
 from runtime_worker.engines.registry import shared_template_count
 from runtime_worker.pool.entry import Builder
@@ -21,14 +22,19 @@ from runtime_worker.pool.heap import Heap
 from runtime_worker.pool.pool import OrchestratorPool
 from runtime_worker.pool.reconciler import Reconciler
 from runtime_worker.shared_parts import SharedParts
+from runtime_worker.stream.journal import EventJournal
 from runtime_worker.topology import Topology, rss_mb
 from runtime_worker.turn.backlog import SaveBacklog
 from runtime_worker.turn.cancellation import Cancellations
+from runtime_worker.turn.compaction import Compactor
 from runtime_worker.turn.execution import Execution
+from runtime_worker.turn.repeats import RepeatedRequests
+from runtime_worker.turn.replay import RunReplays
 from runtime_worker.turn.run import RunTable
 from runtime_worker.turn.run_locks import RunLocks
 from runtime_worker.turn.run_lookup import RunLookup
 from runtime_worker.turn.service import TurnService
+from runtime_worker.turn.takeover import Takeover
 from shared.clock import Clock, SystemClock
 from shared.ids import new_id
 from shared.security.api_key_uses import APIKeyUses
@@ -116,8 +122,10 @@ class Worker:
             on_connected=self.reconciler.poke,
         )
 
+        self.retention = Retention(self._mongo, self.control_plane.retention, self.topology.owns)
         self._backlog = SaveBacklog(self.store)
-        self._locks = RunLocks(self.redis, self.worker_id, self.table, self._backlog.run_ids)
+        self._locks = RunLocks(self.redis, self.worker_id, self.table, self._backlog.claims)
+        self._journal = EventJournal(self.redis, keep_seconds=settings.serving.resume_seconds)
         self._cancellations = Cancellations(self.redis, self.table)
         self.turns = TurnService(
             self.pool,
@@ -125,10 +133,16 @@ class Worker:
             self._locks,
             self.table,
             self._backlog,
-            Execution(self._backlog, self._locks, clock),
+            Execution(self._backlog, self._locks, Compactor(self.store), clock),
+            self._journal,
             clock,
         )
         self.runs = RunLookup(self.table, self.store, self._locks, self._cancellations, clock)
+        self.replays = RunReplays(self.redis, self.runs, heartbeat_seconds=settings.serving.heartbeat_seconds)
+        self.repeats = RepeatedRequests(self.redis, self.runs, settings.security.secret_key)
+        self._takeover = Takeover(
+            self.redis, self._locks, self.store, self._backlog, self._journal, self.turns.restart, clock
+        )
         self.conversations = ConversationService(self.store, self._locks)
 
     @property
@@ -151,8 +165,11 @@ class Worker:
         start("events", self.events.run())
         start("plugin-upkeep", self._parts.bundles.upkeep())
         start("run-locks", self._locks.run())
+        start("event-journal", self._journal.run())
+        start("takeover", self._takeover.run())
         start("cancellations", self._cancellations.run())
         start("save-backlog", self._backlog.run())
+        start("retention", self.retention.run())
         start("plugin-hosts", self._parts.hosts.watch())
         start("api-key-uses", self._api_key_uses.run())
         try:

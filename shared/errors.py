@@ -80,6 +80,12 @@ def catalogue() -> Iterator[type[DomainError]]:
         stack.extend(cls.__subclasses__())
 
 
+def error_for(code: str, detail: str) -> DomainError:
+    """The error that was stored or sent as its code and words."""
+    kind = next((cls for cls in catalogue() if cls.code == code), DomainError)
+    return kind(detail)
+
+
 # --- SY: the system itself ---------------------------------------------------------------------------------------
 
 
@@ -298,6 +304,12 @@ class RunCancelled(DomainError):
     kind, code, title = Kind.CONFLICT, "OR-0008", "The run was cancelled"
 
 
+class RunEventsGone(DomainError):
+    """The events asked for are not kept any more, or never were: what was said is in the conversation's messages."""
+
+    kind, code, title = Kind.GONE, "OR-0011", "The run's events are not kept any more"
+
+
 class UnsupportedCombination(InvalidRequest):
     """A framework, mode and provider that do not go together; the detail names the supported ones."""
 
@@ -417,3 +429,9 @@ class SecretUnreadable(DomainError):
     """A sealed value cannot be opened: unknown key id, or the ciphertext belongs to another row."""
 
     kind, code, title = Kind.INTERNAL, "CF-0002", "A stored secret cannot be opened"
+
+
+class SettingFixed(InvalidRequest):
+    """A tier above does not let this setting be changed; `errors` names it and the tier."""
+
+    kind, code, title = Kind.INVALID, "CF-0003", "A setting is fixed by a tier above"

@@ -105,7 +105,10 @@ def parse_config(mode: Mode, raw: dict[str, Any], *, field: str = "config") -> A
 
 
 def read_stored(mode: Mode, stored: dict[str, Any]) -> AnyConfig:
-    """What `to_stored` made of an instance of this mode. Raises msgspec.ValidationError."""
+    """What `to_stored` or `to_given` made of an instance of this mode, what is left out filled in.
+
+    Raises msgspec.ValidationError.
+    """
     return cast("AnyConfig", msgspec.convert(stored, _CONFIGS[mode]))
 
 
@@ -115,9 +118,20 @@ def default_config(mode: Mode, default_llm_config_id: UUID) -> AnyConfig:
 
 
 def to_stored(config: AnyConfig) -> dict[str, Any]:
-    """What is stored, hashed and shown: new names only, defaults filled in."""
+    """A complete configuration as JSON: new names only, defaults filled in. It is what a worker gets."""
     stored: dict[str, Any] = msgspec.to_builtins(config)
     return stored
+
+
+def to_given(mode: Mode, config: AnyConfig, raw: dict[str, Any]) -> dict[str, Any]:
+    """Of a configuration only what an admin gave, `raw`, under the new names: the rest is inherited and may change.
+
+    `config` is what `parse_config` made of `raw`.
+    """
+    names, complete = _rename(mode, raw, "config"), to_stored(config)
+    given = {name: complete[name] for name in names}
+    given["mode_config"] = {name: complete["mode_config"][name] for name in names["mode_config"]}
+    return given
 
 
 def _rename(mode: Mode, raw: dict[str, Any], field: str) -> dict[str, Any]:
@@ -177,5 +191,6 @@ __all__ = [
     "default_config",
     "parse_config",
     "read_stored",
+    "to_given",
     "to_stored",
 ]

@@ -85,10 +85,14 @@ class ControlPlaneSettings(msgspec.Struct, frozen=True):
 
 
 class ServingSettings(msgspec.Struct, frozen=True):
-    """How a worker serves: seconds that live streams get when it stops, and between comments on a silent stream."""
+    """How a worker serves: seconds that live streams get when it stops, and between comments on a silent stream.
+
+    For `resume_seconds` after its end the events of a run can be asked for again.
+    """
 
     drain_seconds: int = 30
     heartbeat_seconds: int = 15
+    resume_seconds: int = 600
 
 
 class PoolSettings(msgspec.Struct, frozen=True):
@@ -202,6 +206,7 @@ def read_worker_settings(variables: Mapping[str, str]) -> WorkerSettings:
         serving=ServingSettings(
             drain_seconds=env.integer("DRAIN_SECONDS", 30, 0, 3600),
             heartbeat_seconds=env.integer("STREAM_HEARTBEAT_SECONDS", 15, 1, 300),
+            resume_seconds=env.integer("STREAM_RESUME_SECONDS", 600, 600, 7 * 24 * 3600),
         ),
         pool=PoolSettings(
             max_hot_pool_size=env.integer("MAX_HOT_POOL_SIZE", 200, 1, 100_000),

@@ -6,6 +6,7 @@ from uuid import UUID
 
 import msgspec
 
+from shared.chat_settings import ChatSettings
 from shared.frameworks import Framework, Mode, Provider
 
 Tier = Literal["hot", "demand"]
@@ -117,6 +118,7 @@ class OrchestratorSnapshot(msgspec.Struct, frozen=True):
     config: dict[str, Any]
     plugins: tuple[PluginSnapshot, ...]
     llm_configs: dict[str, LLMConfigSnapshot]
+    chat: ChatSettings = ChatSettings()
 
 
 class InstanceChange(msgspec.Struct, frozen=True):

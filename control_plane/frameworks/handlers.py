@@ -2,12 +2,13 @@ from litestar import Router, get
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
-from control_plane.frameworks.schemas import FrameworkView, ProviderView
+from control_plane.frameworks.schemas import FrameworkView, PromptView, ProviderView
 from control_plane.http.guards import signed_in
 from control_plane.http.paging import DEFAULT_LIMIT, Cursor, Limit, Page, decode_id_cursor, page_of, whole
 from control_plane.provider_models.schemas import ProviderModelView
 from control_plane.provider_models.service import ProviderModelService
-from shared.frameworks import SUPPORTED_PROVIDERS, Framework, Provider
+from shared.frameworks import SUPPORTED_PROVIDERS, Framework, Mode, Provider
+from shared.prompts import DEFAULT_PROMPTS
 
 
 @get("/frameworks", guards=[signed_in], summary="Frameworks with their modes and providers")
@@ -31,4 +32,12 @@ async def provider_models_of(
     return page_of(rows, limit, key=lambda model: model.id, show=ProviderModelView.of)
 
 
-router = Router("/api", route_handlers=[list_frameworks, supported_providers, provider_models_of], tags=["providers"])
+@get("/engine/{mode:str}/prompts", guards=[signed_in], summary="Default prompts of a mode's nodes, with their slots")
+async def prompts(mode: FromPath[Mode]) -> Page[PromptView]:
+    """A `prompt_override` replaces one of them and has exactly its slots."""
+    return whole([PromptView.of(node, template) for node, template in DEFAULT_PROMPTS[mode].items()])
+
+
+router = Router(
+    "/api", route_handlers=[list_frameworks, supported_providers, provider_models_of, prompts], tags=["providers"]
+)

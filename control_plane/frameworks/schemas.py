@@ -3,6 +3,7 @@ from typing import Self
 import msgspec
 
 from shared.frameworks import DEFAULT_BASE_URLS, SUPPORTED_PROVIDERS, Framework, Mode, Provider
+from shared.prompts import slots
 
 
 class FrameworkView(msgspec.Struct):
@@ -24,3 +25,15 @@ class ProviderView(msgspec.Struct):
     @classmethod
     def of(cls, provider: Provider) -> Self:
         return cls(provider, DEFAULT_BASE_URLS.get(provider))
+
+
+class PromptView(msgspec.Struct):
+    """The prompt of a node that has no `prompt_override`; a slot is written `{{slot}}`."""
+
+    node: str
+    template: str
+    slots: list[str]
+
+    @classmethod
+    def of(cls, node: str, template: str) -> Self:
+        return cls(node, template, sorted(slots(template)))

@@ -41,6 +41,14 @@ class WorkerDirectory:
         self._suspects = {w: until for w, until in self._suspects.items() if until > now}
         return [by_id[w] for w in sorted(rank(key, by_id), key=self._suspects.__contains__)]
 
+    async def is_live(self, worker_id: str) -> bool:
+        """Whether the worker still says so itself; while the registry cannot be read nobody is taken for lost."""
+        try:
+            await self._refresh()
+        except StoreUnavailable:
+            return True
+        return any(worker.worker_id == worker_id for worker in self._workers)
+
     def suspect(self, worker_id: str) -> None:
         """A connection to this worker just failed."""
         self._suspects[worker_id] = self._clock.monotonic() + SUSPECT_SECONDS

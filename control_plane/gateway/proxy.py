@@ -11,9 +11,9 @@ from yarl import URL
 
 from control_plane.gateway.affinity import affinity_key
 from control_plane.gateway.directory import WorkerDirectory
+from control_plane.gateway.event_relay import EventRelay
 from control_plane.gateway.headers import ForwardedHeaders, RawHeaders, without_hop_by_hop
 from control_plane.gateway.sse import MEDIA_TYPE as SSE_MEDIA_TYPE
-from control_plane.gateway.sse import WholeEvents, worker_lost_event
 from shared.errors import BodyTooLarge, Draining, WorkerBusy, WorkerConnectionLost
 from shared.logging import get_logger
 from shared.problems import PROBLEM_MEDIA_TYPE, STATUS_BY_KIND
@@ -61,7 +61,11 @@ class Proxy:
             await asyncio.gather(forwarding, leaving, return_exceptions=True)
 
     async def _forward(self, scope: HTTPScope, body: bytes, send: Send) -> None:
-        response, buffered = await self._open(scope, body)
+        request_headers = CIMultiDict(
+            (name.decode("latin-1"), value.decode("utf-8", "surrogateescape"))
+            for name, value in self._headers.of_request(scope)
+        )
+        worker, response, buffered = await self._open(scope, body, request_headers)
         async with response:
             headers = without_hop_by_hop(response.raw_headers)
             if buffered is not None:
@@ -69,18 +73,17 @@ class Proxy:
                 await send({"type": "http.response.body", "body": buffered, "more_body": False})
             elif _media_type(response) == SSE_MEDIA_TYPE:
                 await _start(response.status, headers, send)
-                await _stream_events(response, send)
+                relay = EventRelay(self._client, self._workers, scope["path"], request_headers, send)
+                await relay.run(worker, response)
             else:
                 await _pass_on(response, headers, send)
 
-    async def _open(self, scope: HTTPScope, body: bytes) -> tuple[ClientResponse, bytes | None]:
+    async def _open(
+        self, scope: HTTPScope, body: bytes, headers: CIMultiDict[str]
+    ) -> tuple[WorkerRecord, ClientResponse, bytes | None]:
         """The first worker's answer that is one: its headers have come, and its body when that had to be looked at."""
         candidates = await self._workers.candidates(affinity_key(scope["path"], body))
-        headers = CIMultiDict(
-            (name.decode("latin-1"), value.decode("utf-8", "surrogateescape"))
-            for name, value in self._headers.of_request(scope)
-        )
-        refusal: tuple[ClientResponse, bytes] | None = None
+        refusal: tuple[WorkerRecord, ClientResponse, bytes] | None = None
         # The first once more at the end: its refusal may have been a kept-alive connection it was just closing.
         for worker in [*candidates, candidates[0]]:
             try:
@@ -89,31 +92,18 @@ class Proxy:
                 )
                 if response.status != STATUS_BY_KIND[Draining.kind] or _media_type(response) != PROBLEM_MEDIA_TYPE:
                     self._workers.trust(worker.worker_id)
-                    return response, None
+                    return worker, response, None
                 problem = await response.read()
             except (ClientError, TimeoutError) as error:
                 self._workers.suspect(worker.worker_id)
                 log.warning("gateway_worker_failed", worker_id=worker.worker_id, error=type(error).__name__)
                 continue
             if _code(problem) not in _ELSEWHERE:
-                return response, problem
-            refusal = response, problem
+                return worker, response, problem
+            refusal = worker, response, problem
         if refusal is not None:
             return refusal
         raise WorkerConnectionLost
-
-
-async def _stream_events(response: ClientResponse, send: Send) -> None:
-    events = WholeEvents()
-    try:
-        async for chunk in response.content.iter_any():
-            if whole := events.feed(chunk):
-                await send({"type": "http.response.body", "body": whole, "more_body": True})
-        last = events.rest()
-    except (ClientError, OSError) as error:
-        log.warning("gateway_stream_cut", error=type(error).__name__)
-        last = worker_lost_event()
-    await send({"type": "http.response.body", "body": last, "more_body": False})
 
 
 async def _pass_on(response: ClientResponse, headers: RawHeaders, send: Send) -> None:

@@ -3,13 +3,17 @@
 from uuid import UUID
 
 import msgspec
+from msgspec import UNSET
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from control_plane.database.engine import scoped
 from control_plane.orchestrators.repository import OrchestratorRepository
 from control_plane.orchestrators.tables import Orchestrator
+from control_plane.organizations.tables import Organization
+from control_plane.settings.repository import SettingsRepository
 from shared.errors import NotFound
+from shared.retention import OrganizationRetention, RetentionPage
 from shared.snapshots import ChangePage, InstanceChange, OrchestratorSnapshot
 
 _COLUMNS = (
@@ -40,6 +44,21 @@ class WorkerFeed:
             if row is None or row.is_deleted:
                 raise NotFound
             return (await OrchestratorRepository(session).definition(row)).snapshot()
+
+    async def retention(self, after: UUID | None, limit: int) -> RetentionPage:
+        """What living organizations' settings say of how long they keep what was said."""
+        query = select(Organization.id).where(Organization.is_deleted.is_(False)).order_by(Organization.id)
+        if after is not None:
+            query = query.where(Organization.id > after)
+        async with AsyncSession(self._consistent) as session:
+            ids = (await session.execute(query.limit(limit + 1))).scalars().all()
+            cascades = await SettingsRepository(session).cascades(ids[:limit])
+        kept = (cascades[org_id].resolve("retention_days").value for org_id in ids[:limit])
+        organizations = tuple(
+            OrganizationRetention(org_id, None if days is UNSET else days)
+            for org_id, days in zip(ids[:limit], kept, strict=True)
+        )
+        return RetentionPage(organizations, ids[limit - 1] if len(ids) > limit else None)
 
     async def changes(self, since: int, limit: int) -> ChangePage:
         """Instances of all organizations with a higher revision, deleted ones included so that workers forget them."""

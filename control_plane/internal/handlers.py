@@ -11,6 +11,7 @@ from control_plane.internal.feed import WorkerFeed
 from control_plane.internal.guards import worker_only
 from control_plane.wiring import Resources
 from shared.errors import NotFound
+from shared.retention import RetentionPage
 from shared.security.api_keys import APIKeyRecord
 from shared.security.grants import Grant
 from shared.snapshots import ChangePage, OrchestratorSnapshot
@@ -20,6 +21,7 @@ MAX_CHANGES = 2000
 
 Since = Annotated[int, QueryParameter(name="since", ge=0, le=2**62)]
 ChangeLimit = Annotated[int, QueryParameter(name="limit", ge=1, le=MAX_CHANGES)]
+After = Annotated[UUID | None, QueryParameter(name="after")]
 OrgId = Annotated[UUID | None, QueryParameter(name="org_id")]
 
 
@@ -35,6 +37,14 @@ async def changes(
 ) -> ChangePage:
     """The instances changed after `since`, in the order of their revisions, which is the order of the commits."""
     return await feed.changes(since, limit)
+
+
+@get("/retention")
+async def retention(
+    feed: NamedDependency[WorkerFeed], after: After = None, limit: ChangeLimit = DEFAULT_CHANGES
+) -> RetentionPage:
+    """How long each living organization keeps what was said."""
+    return await feed.retention(after, limit)
 
 
 @get("/grants/{user_id:uuid}")
@@ -54,7 +64,7 @@ async def api_key(digest: FromPath[str], resources: NamedDependency[Resources]) 
 
 router = Router(
     "/internal",
-    route_handlers=[snapshot, changes, grant, api_key],
+    route_handlers=[snapshot, changes, retention, grant, api_key],
     guards=[worker_only],
     include_in_schema=False,
 )

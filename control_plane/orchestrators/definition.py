@@ -8,18 +8,20 @@ import msgspec
 from control_plane.llm_configs.tables import LLMConfig
 from control_plane.orchestrators.tables import Orchestrator
 from control_plane.plugins.catalogue import CatalogueEntry
-from control_plane.plugins.settings import effective
+from control_plane.plugins.settings import effective as effective_plugin_settings
+from control_plane.settings.cascade import Cascade, Effective, effective
 from shared.config_hash import config_hash
 from shared.frameworks import Framework, Mode, Provider
 from shared.snapshots import InstanceStatus, LLMConfigSnapshot, OrchestratorSnapshot, PluginSnapshot, Tier
 
 
 class Definition(msgspec.Struct, frozen=True):
-    """An instance's row with the rows it refers to, plugins in the instance's order."""
+    """An instance's row with the rows it refers to, plugins in the instance's order, and the settings above it."""
 
     row: Orchestrator
     plugins: Sequence[CatalogueEntry]
     llm_configs: Sequence[LLMConfig]
+    cascade: Cascade
 
     def config_hash(self) -> str:
         """The identity of the effective configuration.
@@ -27,11 +29,13 @@ class Definition(msgspec.Struct, frozen=True):
         A sealed setting counts by its sealed text and an llm_config by its revision: no secret is opened for this, and
         a secret saved anew is a change.
         """
+        found = self.effective()
         return config_hash(
             {
                 "framework_type": self.row.framework_type,
                 "mode": self.row.mode,
-                "config": self.row.config,
+                "config": found.config,
+                "chat": found.chat,
                 "whoami": self.row.whoami,
                 "plugins": [
                     {
@@ -49,12 +53,16 @@ class Definition(msgspec.Struct, frozen=True):
             }
         )
 
+    def effective(self) -> Effective:
+        """What the instance says under what its organization and the platform say."""
+        return effective(Mode(self.row.mode), self.row.config, self.cascade)
+
     def settings_of(self, plugin: CatalogueEntry) -> dict[str, Any]:
         """The author's defaults under the instance's own values, sealed ones sealed."""
-        return effective(plugin, self.row.plugin_settings.get(plugin.key, {}))
+        return effective_plugin_settings(plugin, self.row.plugin_settings.get(plugin.key, {}))
 
     def snapshot(self) -> OrchestratorSnapshot:
-        row = self.row
+        row, found = self.row, self.effective()
         return OrchestratorSnapshot(
             instance_id=row.id,
             org_id=row.org_id,
@@ -67,10 +75,11 @@ class Definition(msgspec.Struct, frozen=True):
             revision=row.revision,
             config_hash=row.config_hash,
             whoami=row.whoami,
-            config=row.config,
+            config=found.config,
             plugins=tuple(self._plugin_snapshot(plugin) for plugin in self.plugins),
             # A disabled credential is left out, so that nothing is built with it any more.
             llm_configs={str(c.id): _llm_config_snapshot(c) for c in self.llm_configs if c.is_enabled},
+            chat=found.chat,
         )
 
     def _plugin_snapshot(self, plugin: CatalogueEntry) -> PluginSnapshot:

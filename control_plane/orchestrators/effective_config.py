@@ -2,39 +2,37 @@
 
 from collections.abc import Iterator, Mapping
 from typing import Any
-from uuid import UUID
 
 import msgspec
 
 from control_plane.orchestrators.definition import Definition
 from control_plane.orchestrators.schemas import EffectiveConfigView, ResolvedValue
 from control_plane.plugins.settings import masked
-from shared.frameworks import Mode
-from shared.orchestrator_config import default_config
+from control_plane.settings.registry import SETTINGS
 
 
 def effective_config(definition: Definition) -> EffectiveConfigView:
-    """Two tiers so far: the code's (or the plugin author's) default and the instance."""
-    row = definition.row
-    defaults = _default_config(Mode(row.mode), row.config)
+    """Settings of the registry by what the cascade says of them; everything else only an instance can give."""
+    row, found = definition.row, definition.effective()
+    given = dict(_leaves("config", row.config))
     values = {
-        path: ResolvedValue(value, "default" if path in defaults and defaults[path] == value else "instance")
-        for path, value in _leaves("config", row.config)
+        path: ResolvedValue(value, "instance" if path in given else "default")
+        for path, value in [*_leaves("config", found.config), *_leaves("chat", msgspec.to_builtins(found.chat))]
     }
+    for key, resolved in found.resolved.items():
+        path = _path(key)
+        values[path] = ResolvedValue(values[path].value, resolved.source, resolved.fixed_by)
     for plugin in definition.plugins:
-        given = row.plugin_settings.get(plugin.key, {})
+        own = row.plugin_settings.get(plugin.key, {})
         for key, value in definition.settings_of(plugin).items():
             path = f"plugin_settings.{plugin.key}.{key}"
-            values[path] = ResolvedValue(masked(value), "instance" if key in given else "default")
+            values[path] = ResolvedValue(masked(value), "instance" if key in own else "default")
     return EffectiveConfigView(row.id, row.revision, row.config_hash, values)
 
 
-def _default_config(mode: Mode, stored: dict[str, Any]) -> dict[str, Any]:
-    """The defaults by path; what has none (the llm_config) is not in it."""
-    plain = default_config(mode, UUID(stored["default_llm_config_id"]))
-    defaults = dict(_leaves("config", msgspec.to_builtins(plain)))
-    del defaults["config.default_llm_config_id"]
-    return defaults
+def _path(key: str) -> str:
+    place = SETTINGS[key].place
+    return f"config.mode_config.{key}" if place == "mode_config" else f"{place}.{key}"
 
 
 def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:

@@ -1,18 +1,23 @@
 """Queries that change or rebuild instances. What callers only look at is read by `reading`."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import cast
 from uuid import UUID
 
-from sqlalchemy import Exists, delete, exists, select
+from sqlalchemy import ARRAY, Exists, String, delete, exists, func, literal, select, update
+from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from control_plane.database.base import revision_sequence
 from control_plane.database.locks import lock_definitions
 from control_plane.database.violations import taken, violations
 from control_plane.llm_configs.tables import LLMConfig
 from control_plane.orchestrators.definition import Definition
 from control_plane.orchestrators.tables import Orchestrator, OrchestratorLLMConfig, OrchestratorPlugin
-from control_plane.plugins.catalogue import CatalogueEntry, entry_of
+from control_plane.plugins.catalogue import CatalogueEntry, CatalogueRow, entry_of
 from control_plane.plugins.tables import OrgPlugin, SystemPlugin
+from control_plane.settings.cascade import Cascade
+from control_plane.settings.repository import SettingsRepository
 from shared.errors import NotFound, OrchestratorDeactivated
 from shared.snapshots import PluginSource
 
@@ -46,7 +51,26 @@ class OrchestratorRepository:
 
     async def definition(self, row: Orchestrator) -> Definition:
         """The row with what it refers to."""
-        return Definition(row, await self._plugins_of(row.id), await self._llm_configs_of(row.id))
+        return (await self.definitions([row]))[0]
+
+    async def definitions(self, rows: Sequence[Orchestrator]) -> list[Definition]:
+        """The same for many, in as few queries."""
+        ids = [row.id for row in rows]
+        plugins, llm_configs = await self._plugins_of(ids), await self._llm_configs_of(ids)
+        org_ids = {row.org_id for row in rows}
+        settings = SettingsRepository(self._session)
+        # One query for one organization, as most calls are about one instance.
+        if len(org_ids) == 1:
+            cascades = {org_id: await settings.cascade(org_id) for org_id in org_ids}
+        else:
+            cascades = await settings.cascades(org_ids)
+        return [
+            Definition(row, plugins.get(row.id, []), llm_configs.get(row.id, []), cascades[row.org_id]) for row in rows
+        ]
+
+    async def cascade(self, org_id: UUID) -> Cascade:
+        """The settings above an organization's instances."""
+        return await SettingsRepository(self._session).cascade(org_id)
 
     def add(self, row: Orchestrator) -> None:
         """Stored with the next flush."""
@@ -93,6 +117,37 @@ class OrchestratorRepository:
         query = select(Orchestrator).where(Orchestrator.org_id == org_id, Orchestrator.is_deleted.is_(False))
         return (await self._session.execute(query.order_by(Orchestrator.id))).scalars().all()
 
+    async def living(self, org_id: UUID | None, *, after: UUID | None, limit: int) -> Sequence[Orchestrator]:
+        """Up to `limit` instances that may run again, of one organization or of all, in the order of their ids."""
+        query = (
+            select(Orchestrator)
+            .where(Orchestrator.is_deleted.is_(False), Orchestrator.status != "inactive")
+            .order_by(Orchestrator.id)
+            .limit(limit)
+        )
+        if org_id is not None:
+            query = query.where(Orchestrator.org_id == org_id)
+        if after is not None:
+            query = query.where(Orchestrator.id > after)
+        return (await self._session.execute(query)).scalars().all()
+
+    async def revise(self, hashes: Mapping[UUID, str]) -> None:
+        """Give each instance its new hash and a revision of its own, in one statement.
+
+        Whoever calls this has called `next_revision` in the transaction, which keeps the order of revisions.
+        """
+        hashed = (
+            func.unnest(literal([*hashes], ARRAY(PG_UUID)), literal([*hashes.values()], ARRAY(String)))
+            .table_valued("id", "config_hash")
+            .render_derived()
+        )
+        await self._session.execute(
+            update(Orchestrator)
+            .where(Orchestrator.id == hashed.c.id)
+            .values(config_hash=hashed.c.config_hash, revision=revision_sequence.next_value())
+            .execution_options(synchronize_session=False)
+        )
+
     async def remove(self, row: Orchestrator) -> None:
         await self._session.delete(row)
         await self._session.flush()
@@ -105,26 +160,32 @@ class OrchestratorRepository:
         )
         return (await self._session.execute(query)).scalars().all()
 
-    async def _plugins_of(self, instance_id: UUID) -> list[CatalogueEntry]:
+    async def _plugins_of(self, instance_ids: Sequence[UUID]) -> dict[UUID, list[CatalogueEntry]]:
         query = (
-            select(SystemPlugin, OrgPlugin)
+            select(OrchestratorPlugin.instance_id, SystemPlugin, OrgPlugin)
             .select_from(OrchestratorPlugin)
             .outerjoin(SystemPlugin, SystemPlugin.id == OrchestratorPlugin.system_plugin_id)
             .outerjoin(OrgPlugin, OrgPlugin.id == OrchestratorPlugin.org_plugin_id)
-            .where(OrchestratorPlugin.instance_id == instance_id)
-            .order_by(OrchestratorPlugin.position)
+            .where(OrchestratorPlugin.instance_id.in_(instance_ids))
+            .order_by(OrchestratorPlugin.instance_id, OrchestratorPlugin.position)
         )
-        rows = (await self._session.execute(query)).all()
-        return [entry_of(row) for pair in rows for row in pair if row is not None]
+        found: dict[UUID, list[CatalogueEntry]] = {}
+        for instance_id, *either in await self._session.execute(query):
+            (row,) = [row for row in cast("list[CatalogueRow | None]", either) if row is not None]
+            found.setdefault(instance_id, []).append(entry_of(row))
+        return found
 
-    async def _llm_configs_of(self, instance_id: UUID) -> Sequence[LLMConfig]:
+    async def _llm_configs_of(self, instance_ids: Sequence[UUID]) -> dict[UUID, list[LLMConfig]]:
         query = (
-            select(LLMConfig)
-            .join(OrchestratorLLMConfig, OrchestratorLLMConfig.llm_config_id == LLMConfig.id)
-            .where(OrchestratorLLMConfig.instance_id == instance_id)
-            .order_by(LLMConfig.id)
+            select(OrchestratorLLMConfig.instance_id, LLMConfig)
+            .join(LLMConfig, OrchestratorLLMConfig.llm_config_id == LLMConfig.id)
+            .where(OrchestratorLLMConfig.instance_id.in_(instance_ids))
+            .order_by(OrchestratorLLMConfig.instance_id, LLMConfig.id)
         )
-        return (await self._session.execute(query)).scalars().all()
+        found: dict[UUID, list[LLMConfig]] = {}
+        for instance_id, config in await self._session.execute(query):
+            found.setdefault(instance_id, []).append(config)
+        return found
 
 
 def _living(row: Orchestrator | None) -> Orchestrator:

@@ -1,9 +1,10 @@
 """How a changed instance becomes visible: a new hash, a new revision and an event, all in the change's transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.database.revisions import next_revision
@@ -11,10 +12,15 @@ from control_plane.events.outbox import record
 from control_plane.orchestrators.definition import Definition
 from control_plane.orchestrators.repository import OrchestratorRepository
 from control_plane.orchestrators.tables import Orchestrator
+from control_plane.settings.cascade import is_other
+from control_plane.settings.service import CascadeOf
 from shared.clock import Clock
 from shared.events import OrchestratorLoad, OrchestratorReload, OrchestratorUnload
+from shared.frameworks import Mode
 from shared.ids import new_id
 from shared.snapshots import PluginSource
+
+CHUNK = 200
 
 Fact = type[OrchestratorLoad | OrchestratorReload | OrchestratorUnload]
 
@@ -62,6 +68,29 @@ class DefinitionSaver:
     async def rebuild_users_of_plugin(self, source: PluginSource, plugin_id: UUID) -> None:
         """The same for a row of the plugin catalogue."""
         await self._rebuild(await self._orchestrators.users_of_plugin(source, plugin_id))
+
+    async def rebuild_affected(
+        self, org_id: UUID | None, keys: Collection[str], before: CascadeOf, after: CascadeOf
+    ) -> None:
+        """The settings `keys` change in this transaction, of an organization or (None) of all: every instance whose
+        effective configuration is another one after it gets a new hash and revision, and no other.
+
+        Workers learn of these from the feed; the one event is that of the settings. Whoever calls this holds
+        `lock_definitions`.
+        """
+        hashes: dict[UUID, str] = {}
+        last: UUID | None = None
+        while rows := await self._orchestrators.living(org_id, after=last, limit=CHUNK):
+            last = rows[-1].id
+            affected = [
+                row for row in rows if is_other(Mode(row.mode), row.config, keys, before(row.org_id), after(row.org_id))
+            ]
+            for definition in await self._orchestrators.definitions(affected):
+                with_settings = msgspec.structs.replace(definition, cascade=after(definition.row.org_id))
+                hashes[definition.row.id] = with_settings.config_hash()
+        if hashes:
+            await next_revision(self._session)
+            await self._orchestrators.revise(hashes)
 
     async def retire_instances_of(self, org_id: UUID) -> None:
         """Soft-delete every instance of an organization that is being deleted, so that workers drop them.

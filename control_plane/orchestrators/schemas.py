@@ -7,6 +7,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from control_plane.orchestrators.reading import OrchestratorRecord
 from control_plane.plugins.settings import masked
+from control_plane.settings.cascade import FixedBy, Source
 from shared.frameworks import Framework, Mode
 from shared.snapshots import InstanceStatus, Tier
 from shared.workers import LoadState
@@ -47,7 +48,7 @@ class OrchestratorPatch(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ConfigBody(msgspec.Struct, forbid_unknown_fields=True):
-    """The whole new `config`; what it leaves out goes back to its default."""
+    """The whole new `config`; what it leaves out is inherited."""
 
     config: dict[str, Any]
 
@@ -73,7 +74,10 @@ class LoadBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class OrchestratorView(msgspec.Struct):
-    """`is_ready`: active, and at least one live worker serves it at the current revision."""
+    """`config` is what the orchestrator was given; what it inherits besides is its `effective-config`.
+
+    `is_ready`: active, and at least one live worker serves it at the current revision.
+    """
 
     instance_id: UUID
     org_id: UUID
@@ -160,15 +164,18 @@ class GraphView(msgspec.Struct):
     mermaid: str
 
 
-class ResolvedValue(msgspec.Struct):
-    """A value and the tier it came from. A value given that equals the default counts as the default."""
+class ResolvedValue(msgspec.Struct, omit_defaults=True):
+    """A value and the tier it came from; `fixed_by` names the tier, if there is one, that leaves those below no say."""
 
     value: Any
-    source: Literal["default", "instance"]
+    source: Source
+    fixed_by: FixedBy | None = None
 
 
 class EffectiveConfigView(msgspec.Struct):
-    """Every setting by its dotted path: `config.…`, and `plugin_settings.<plugin>.…` with secrets masked."""
+    """Every setting by its dotted path: `config.…`, `chat.…` (the organization's), and `plugin_settings.<plugin>.…`
+    with secrets masked.
+    """
 
     instance_id: UUID
     revision: int

@@ -20,11 +20,12 @@ from control_plane.orchestrators.repository import OrchestratorRepository
 from control_plane.orchestrators.saving import DefinitionSaver, Fact
 from control_plane.orchestrators.schemas import OrchestratorBody, OrchestratorPatch
 from control_plane.orchestrators.tables import Orchestrator
+from control_plane.settings.cascade import Cascade, require_free
 from shared.errors import Conflict, FieldError, ImmutableField, NotFound, OrchestratorDeactivated
 from shared.events import OrchestratorLoad, OrchestratorReload, OrchestratorUnload
 from shared.frameworks import Framework, Mode
 from shared.ids import new_id
-from shared.orchestrator_config import AnyConfig, parse_config, read_stored, to_stored
+from shared.orchestrator_config import AnyConfig, parse_config, read_stored, to_given
 from shared.security.grants import Grant
 
 
@@ -48,7 +49,8 @@ class OrchestratorService:
         """Raises InvalidRequest and its kinds, AlreadyExists."""
         require_mode(body.framework_type, body.mode)
         await lock_definitions(self._session, org_id)
-        config, llm_configs = await self._checked(org_id, body.framework_type, body.mode, body.config)
+        cascade = await self._orchestrators.cascade(org_id)
+        config, llm_configs = await self._checked(org_id, body.framework_type, body.mode, body.config, cascade)
         plugins = await self._plugins.chosen(org_id, body.active_plugin_ids)
         check_plugins(body.mode, config, plugins)
         instance_id = new_id()
@@ -63,14 +65,14 @@ class OrchestratorService:
             is_unloaded=False,
             is_deleted=False,
             whoami=body.whoami,
-            config=to_stored(config),
+            config=to_given(body.mode, config, body.config),
             plugin_settings=self._plugins.settings.checked(instance_id, plugins, body.plugin_settings, {}),
         )
         with self._session.no_autoflush:
             self._orchestrators.add(row)
             await self._orchestrators.use_plugins(instance_id, plugins)
             await self._orchestrators.use_llm_configs(instance_id, config.llm_config_ids())
-            return await self._saved(Definition(row, plugins, llm_configs), OrchestratorLoad)
+            return await self._saved(Definition(row, plugins, llm_configs, cascade), OrchestratorLoad)
 
     async def change(
         self, org_id: UUID, instance_id: UUID, patch: OrchestratorPatch, *, if_match: str | None
@@ -101,10 +103,12 @@ class OrchestratorService:
         """All of it or nothing. Raises like `change`."""
         definition = await self._opened(org_id, instance_id, if_match)
         row = definition.row
-        config, llm_configs = await self._checked(org_id, Framework(row.framework_type), Mode(row.mode), raw)
+        config, llm_configs = await self._checked(
+            org_id, Framework(row.framework_type), Mode(row.mode), raw, definition.cascade
+        )
         check_plugins(Mode(row.mode), config, definition.plugins)
         with self._session.no_autoflush:
-            row.config = to_stored(config)
+            row.config = to_given(Mode(row.mode), config, raw)
             await self._orchestrators.use_llm_configs(row.id, config.llm_config_ids())
             return await self._saved(msgspec.structs.replace(definition, llm_configs=llm_configs), OrchestratorReload)
 
@@ -176,9 +180,10 @@ class OrchestratorService:
         return OrchestratorRecord.of(definition.row, [plugin.id for plugin in definition.plugins])
 
     async def _checked(
-        self, org_id: UUID, framework: Framework, mode: Mode, raw: dict[str, Any]
+        self, org_id: UUID, framework: Framework, mode: Mode, raw: dict[str, Any], cascade: Cascade
     ) -> tuple[AnyConfig, Sequence[LLMConfig]]:
         config = parse_config(mode, raw)
+        require_free(mode, to_given(mode, config, raw), cascade)
         llm_configs = await self._llm_configs.require(org_id, config.llm_config_ids())
         check_models(framework, mode, config, llm_configs)
         return config, llm_configs

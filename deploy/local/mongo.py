@@ -44,6 +44,8 @@ class Mongo(Server):
                 "--setParameter=diagnosticDataCollectionEnabled=false",
                 # Shutting down waits this long for somebody else to take over, and there is nobody.
                 "--setParameter=shutdownTimeoutMillisForSignaledShutdown=0",
+                # What has expired is looked for once a minute, which is longer than a test should wait.
+                *([] if self.is_durable else ["--setParameter=ttlMonitorSleepSecs=1"]),
             ],
             environment={**os.environ, **_library_path(binary, self.home / "run" / "libraries")},
             log_path=self.log_path,

@@ -14,6 +14,9 @@ import msgspec
 from runtime_worker.engines.base import RunStatus
 from runtime_worker.models.base import ModelMessage
 
+MessageRole = Literal["user", "assistant", "summary"]
+"""A summary stands for all messages before it that are compacted, and for the summary before it."""
+
 AnswerStatus = Literal["complete", "partial"]
 """A partial answer is what the user saw of a run that failed or was cancelled."""
 
@@ -37,7 +40,13 @@ class RunError(msgspec.Struct, frozen=True):
 
 
 class Conversation(msgspec.Struct, frozen=True, kw_only=True):
-    """`updated_at` is when its last turn began. `message_count` is only filled for whoever looks at conversations."""
+    """`updated_at` is when its last turn began. `message_count` is only filled for whoever looks at conversations.
+
+    What follows it is what a conversation keeps for its next turn. Messages up to `compacted_through` are told by the
+    message `summary_id`; what it and the messages after that come to, roughly, is `context_tokens`. `resource_id` is
+    what a grounded conversation is about, `anchor` (JSON) what was loaded of it and not there in lists; `last_agent`
+    answered last in handoff mode.
+    """
 
     conversation_id: UUID
     instance_id: UUID
@@ -46,15 +55,24 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
     updated_at: datetime
     message_count: int = 0
+    summary_id: UUID | None = None
+    compacted_through: UUID | None = None
+    context_tokens: int = 0
+    resource_id: str | None = None
+    anchor: str | None = None
+    last_agent: str | None = None
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """One visible message. `tool_messages` are the calls and results that led to an answer, in wire order."""
+    """One visible message. `tool_messages` are the calls and results that led to an answer, in wire order.
+
+    `is_compacted`: models get a summary instead of it.
+    """
 
     message_id: UUID
     conversation_id: UUID
     run_id: UUID
-    role: Literal["user", "assistant"]
+    role: MessageRole
     content: str
     created_at: datetime
     tool_messages: tuple[ModelMessage, ...] = ()
@@ -64,6 +82,11 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """`message_id` is the answer's once there is one, `answer_id` the id that is set aside for it from the beginning.
+
+    `epoch` counts the workers that have driven the run; of two that store its end, the later one is believed.
+    """
+
     run_id: UUID
     conversation_id: UUID
     instance_id: UUID
@@ -76,6 +99,11 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     usage: TokenUsage | None = None
     last_seq: int = 0
     message_id: UUID | None = None
+    answer_id: UUID | None = None
+    resource_id: str | None = None
+    agent_hops: int = 0
+    current_agent: str | None = None
+    epoch: int = 1
 
 
 class TurnStart(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,10 +116,28 @@ class TurnStart(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TurnEnd(msgspec.Struct, frozen=True, kw_only=True):
-    """What is stored after a run; no answer when the user saw nothing of it."""
+    """What is stored after a run; no answer when the user saw nothing of it.
+
+    `anchor` and `last_agent` are new for the conversation, None when they are as they were.
+    """
 
     run: RunRecord
     answer: Message | None
+    anchor: str | None = None
+    last_agent: str | None = None
+
+
+class Compaction(msgspec.Struct, frozen=True, kw_only=True):
+    """A summary that from now on stands for the `compacted` messages, oldest first, and for `replaces` before them.
+
+    `context_tokens` is what the conversation comes to with it.
+    """
+
+    conversation_id: UUID
+    summary: Message
+    compacted: Sequence[UUID]
+    replaces: UUID | None
+    context_tokens: int
 
 
 class ConversationStore(Protocol):
@@ -122,9 +168,22 @@ class ConversationStore(Protocol):
         ...
 
     async def newest_messages(
-        self, org_id: UUID, conversation_id: UUID, *, limit: int, before: UUID
+        self, org_id: UUID, conversation_id: UUID, *, limit: int, before: UUID, after: UUID | None = None
     ) -> Sequence[Message]:
-        """The last `limit` messages older than the message `before`, oldest first."""
+        """The last `limit` messages older than the message `before` and younger than `after`, oldest first, without
+        summaries."""
+        ...
+
+    async def oldest_messages(
+        self, org_id: UUID, conversation_id: UUID, *, limit: int, before: UUID, after: UUID | None
+    ) -> Sequence[Message]:
+        """The first `limit` of the same."""
+        ...
+
+    async def find_message(self, org_id: UUID, conversation_id: UUID, message_id: UUID) -> Message | None: ...
+
+    async def compact(self, org_id: UUID, compaction: Compaction) -> None:
+        """When it returns the summary survives a crash of the store; one in between loses nothing."""
         ...
 
     async def count_messages(self, org_id: UUID, conversation_ids: Sequence[UUID]) -> Mapping[UUID, int]:
@@ -142,6 +201,14 @@ class ConversationStore(Protocol):
 
     async def find_run(self, org_id: UUID, run_id: UUID) -> RunRecord | None:
         """A run as it ended, or as it began when its end is not stored."""
+        ...
+
+    async def find_opening(self, org_id: UUID, run_id: UUID) -> Message | None:
+        """The user's message that started a run."""
+        ...
+
+    async def find_answer(self, org_id: UUID, run: RunRecord) -> Message | None:
+        """What is stored of a run's answer."""
         ...
 
     async def check(self) -> None:

@@ -84,6 +84,12 @@ class ConversationDocument(OrganizationDocument):
     title: str
     created_at: datetime
     updated_at: datetime
+    summary_id: UUID | None = None
+    compacted_through: UUID | None = None
+    context_tokens: int = 0
+    resource_id: str | None = None
+    anchor: str | None = None
+    last_agent: str | None = None
 
     collection: ClassVar[str] = "conversations"
     indexes: ClassVar[list[IndexModel]] = [
@@ -135,6 +141,11 @@ class RunDocument(OrganizationDocument):
     usage: dict[str, Any] | None = None
     last_seq: int = 0
     message_id: UUID | None = None
+    answer_id: UUID | None = None
+    resource_id: str | None = None
+    agent_hops: int = 0
+    current_agent: str | None = None
+    epoch: int = 1
 
     collection: ClassVar[str] = "runs"
     indexes: ClassVar[list[IndexModel]] = [IndexModel([("conversation_id", 1), ("_id", 1)])]

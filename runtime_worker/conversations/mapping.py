@@ -10,7 +10,7 @@ from uuid import UUID
 
 import msgspec
 
-from runtime_worker.conversations.base import Conversation, Message, RunError, RunRecord, TokenUsage
+from runtime_worker.conversations.base import Conversation, Message, MessageRole, RunError, RunRecord, TokenUsage
 from runtime_worker.conversations.documents import ConversationDocument, MessageDocument, RunDocument
 from runtime_worker.engines.base import RunStatus
 from runtime_worker.models.base import ModelMessage
@@ -45,6 +45,12 @@ def conversation_of(document: ConversationDocument) -> Conversation:
         title=document.title,
         created_at=document.created_at,
         updated_at=document.updated_at,
+        summary_id=document.summary_id,
+        compacted_through=document.compacted_through,
+        context_tokens=document.context_tokens,
+        resource_id=document.resource_id,
+        anchor=document.anchor,
+        last_agent=document.last_agent,
     )
 
 
@@ -53,7 +59,7 @@ def message_of(document: MessageDocument) -> Message:
         message_id=document.id,
         conversation_id=document.conversation_id,
         run_id=document.run_id,
-        role="user" if document.role == "user" else "assistant",
+        role=msgspec.convert(document.role, MessageRole),
         content=document.content,
         created_at=document.created_at,
         tool_messages=msgspec.convert(document.tool_messages, tuple[ModelMessage, ...]),
@@ -77,6 +83,11 @@ def run_of(document: RunDocument) -> RunRecord:
         usage=msgspec.convert(document.usage, TokenUsage | None),
         last_seq=document.last_seq,
         message_id=document.message_id,
+        answer_id=document.answer_id,
+        resource_id=document.resource_id,
+        agent_hops=document.agent_hops,
+        current_agent=document.current_agent,
+        epoch=document.epoch,
     )
 
 

@@ -8,10 +8,10 @@ from typing import Any
 from uuid import UUID
 
 from beanie import init_beanie
-from pymongo import AsyncMongoClient, InsertOne, UpdateOne
+from pymongo import DESCENDING, AsyncMongoClient, InsertOne, UpdateOne
 from pymongo.errors import ConnectionFailure, DuplicateKeyError, PyMongoError
 
-from runtime_worker.conversations.base import Conversation, Message, RunRecord, TurnEnd, TurnStart
+from runtime_worker.conversations.base import Compaction, Conversation, Message, RunRecord, TurnEnd, TurnStart
 from runtime_worker.conversations.documents import (
     DOCUMENTS,
     ConversationDocument,
@@ -92,8 +92,10 @@ class MongoConversationStore:
                 {"updated_at": updated_at, "_id": {"$lt": last_id}},
             ]
         async with self._organization(org_id):
-            found = await ConversationDocument.find(query).sort("-updated_at", "-_id").limit(limit).to_list()
-        return [conversation_of(document) for document in found]
+            # Not by Beanie: an anchor may be large, and nobody looks at it in a list.
+            found = ConversationDocument.get_pymongo_collection().find(query, {"anchor": 0})
+            rows = await found.sort([("updated_at", DESCENDING), ("_id", DESCENDING)]).limit(limit).to_list()
+            return [conversation_of(ConversationDocument(**row)) for row in rows]
 
     async def rename(self, org_id: UUID, conversation_id: UUID, title: str) -> None:
         async with self._organization(org_id):
@@ -117,14 +119,27 @@ class MongoConversationStore:
         return [message_of(document) for document in found]
 
     async def newest_messages(
-        self, org_id: UUID, conversation_id: UUID, *, limit: int, before: UUID
+        self, org_id: UUID, conversation_id: UUID, *, limit: int, before: UUID, after: UUID | None = None
     ) -> Sequence[Message]:
         if limit <= 0:
             return []
-        query = {"conversation_id": conversation_id, "_id": {"$lt": before}}
         async with self._organization(org_id):
+            query = _between(conversation_id, after, before)
             found = await MessageDocument.find(query).sort("-_id").limit(limit).to_list()
         return [message_of(document) for document in reversed(found)]
+
+    async def oldest_messages(
+        self, org_id: UUID, conversation_id: UUID, *, limit: int, before: UUID, after: UUID | None
+    ) -> Sequence[Message]:
+        async with self._organization(org_id):
+            query = _between(conversation_id, after, before)
+            found = await MessageDocument.find(query).sort("_id").limit(limit).to_list()
+        return [message_of(document) for document in found]
+
+    async def find_message(self, org_id: UUID, conversation_id: UUID, message_id: UUID) -> Message | None:
+        async with self._organization(org_id):
+            found = await MessageDocument.find_one({"_id": message_id, "conversation_id": conversation_id})
+        return message_of(found) if found else None
 
     async def count_messages(self, org_id: UUID, conversation_ids: Sequence[UUID]) -> Mapping[UUID, int]:
         # Counted when somebody looks: a counter would be one more write at both ends of every turn.
@@ -144,7 +159,10 @@ class MongoConversationStore:
             if turn.is_new:
                 group.create_task(self._write(ConversationDocument, InsertOne(conversation_row(conversation))))
             else:
-                change = {"$max": {"updated_at": conversation.updated_at}}
+                change = {
+                    "$max": {"updated_at": conversation.updated_at},
+                    "$set": {"context_tokens": conversation.context_tokens},
+                }
                 touch = UpdateOne({"_id": conversation.conversation_id}, change)
                 group.create_task(self._write_early(ConversationDocument, touch))
 
@@ -154,7 +172,29 @@ class MongoConversationStore:
             if turn.answer is not None:
                 with suppress(DuplicateKeyError):  # An earlier attempt got through although its answer was lost.
                     await self._write_early(MessageDocument, InsertOne(message_row(turn.answer)))
-            await self._write(RunDocument, UpdateOne({"_id": run.pop("_id")}, {"$set": run}, upsert=True))
+            kept = {"anchor": turn.anchor, "last_agent": turn.last_agent}
+            if change := {name: value for name, value in kept.items() if value is not None}:
+                touch = UpdateOne({"_id": turn.run.conversation_id}, {"$set": change})
+                await self._write_early(ConversationDocument, touch)
+            # Not over what a later epoch has stored: that is another document then, under an id that is taken.
+            ours = {"_id": run.pop("_id"), "epoch": {"$lte": turn.run.epoch}}
+            with suppress(DuplicateKeyError):
+                await self._write(RunDocument, UpdateOne(ours, {"$set": run}, upsert=True))
+
+    async def compact(self, org_id: UUID, compaction: Compaction) -> None:
+        summary, conversation_id = compaction.summary, compaction.conversation_id
+        change = {
+            "summary_id": summary.message_id,
+            "compacted_through": compaction.compacted[-1],
+            "context_tokens": compaction.context_tokens,
+        }
+        gone = [*compaction.compacted, *([compaction.replaces] if compaction.replaces else [])]
+        async with self._organization(org_id):
+            # The flags go last: without them a message is told twice, without the summary it would be forgotten.
+            await self._write_early(MessageDocument, InsertOne(message_row(summary)))
+            await self._write(ConversationDocument, UpdateOne({"_id": conversation_id}, {"$set": change}))
+            flagged = MessageDocument.find({"_id": {"$in": gone}, "conversation_id": conversation_id})
+            await flagged.update({"$set": {"is_compacted": True}})
 
     async def find_run(self, org_id: UUID, run_id: UUID) -> RunRecord | None:
         async with self._organization(org_id):
@@ -165,6 +205,18 @@ class MongoConversationStore:
             messages = MessageDocument.get_pymongo_collection()
             started = await messages.find_one({"starts._id": run_id}, {"starts": 1})
             return run_of(RunDocument(**started["starts"])) if started else None
+
+    async def find_opening(self, org_id: UUID, run_id: UUID) -> Message | None:
+        async with self._organization(org_id):
+            found = await MessageDocument.find_one({"starts._id": run_id})
+        return message_of(found) if found else None
+
+    async def find_answer(self, org_id: UUID, run: RunRecord) -> Message | None:
+        if run.answer_id is None:
+            return None
+        async with self._organization(org_id):
+            found = await MessageDocument.get(run.answer_id)
+        return message_of(found) if found else None
 
     async def check(self) -> None:
         async with _translated():
@@ -216,6 +268,12 @@ class MongoConversationStore:
             attempt.add_done_callback(lambda _: self._preparing.pop(what))
         # One caller that leaves must not take the attempt from the others.
         await asyncio.shield(attempt)
+
+
+def _between(conversation_id: UUID, after: UUID | None, before: UUID) -> dict[str, Any]:
+    """What was said between two messages."""
+    ids = {"$lt": before} if after is None else {"$gt": after, "$lt": before}
+    return {"conversation_id": conversation_id, "_id": ids, "role": {"$ne": "summary"}}
 
 
 @asynccontextmanager

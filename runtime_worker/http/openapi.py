@@ -33,11 +33,24 @@ KEY_SCHEME = "api_key"
 _REF = "#/components/schemas/{name}"
 
 
+_IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "Sent again within 24 hours with the same body, the request gets the run of the first time.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+}
+
+
 def documented(
-    *errors: type[DomainError], body: type[msgspec.Struct] | None = None, streams: bool = False
+    *errors: type[DomainError],
+    body: type[msgspec.Struct] | None = None,
+    streams: bool = False,
+    is_repeatable: bool = False,
 ) -> dict[str, Any]:
-    """`opt=` of a handler: the body it reads, whether it streams, and what it raises beyond what its shape tells."""
-    return {"errors": errors, "body": body, "streams": streams}
+    """`opt=` of a handler: the body it reads, whether it streams, whether it knows an `Idempotency-Key`, and what it
+    raises beyond what its shape tells."""
+    return {"errors": errors, "body": body, "streams": streams, "is_repeatable": is_repeatable}
 
 
 def openapi_config(version: str) -> OpenAPIConfig:
@@ -69,6 +82,8 @@ def document(app: Litestar) -> dict[str, Any]:
             _define(schemas, body)
             reference = {"$ref": _REF.format(name=body.__name__)}
             operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": reference}}}
+        if handler.opt.get("is_repeatable"):
+            operation.setdefault("parameters", []).append(_IDEMPOTENCY_KEY)
         if handler.opt.get("streams"):
             operation["responses"]["200"]["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
         _describe_errors(operation, path, handler)

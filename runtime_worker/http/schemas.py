@@ -7,24 +7,37 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
-from runtime_worker.conversations.base import AnswerStatus, Conversation, Message, RunError, RunRecord, TokenUsage
+from runtime_worker.conversations.base import (
+    AnswerStatus,
+    Conversation,
+    Message,
+    MessageRole,
+    RunError,
+    RunRecord,
+    TokenUsage,
+)
 from runtime_worker.engines.base import RunStatus
+from shared.chat_settings import MAX_MESSAGE_CHARS, OnDisconnect
 
 T = TypeVar("T")
-
-MAX_MESSAGE_CHARS = 32_000
 
 MessageText = Annotated[str, Meta(min_length=1, max_length=MAX_MESSAGE_CHARS)]
 
 
 class CompletionBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`on_disconnect` says what becomes of the run when its client leaves: it goes on and is saved, or is cancelled."""
+    """`on_disconnect` says what becomes of the run when its client leaves: it goes on and is saved, or is cancelled.
+
+    Left out, the organization's setting decides. How long a message may be is a setting as well, 32 000 characters
+    unless it was changed; the bound here is what that can be raised to. While another run of the conversation goes on,
+    `concurrency` has this one refused with 409, or wait for its turn.
+    """
 
     message: MessageText
     conversation_id: UUID | None = None
     resource_id: Annotated[str, Meta(min_length=1, max_length=500)] | None = None
     metadata: dict[str, Any] | None = None
-    on_disconnect: Literal["continue", "cancel"] = "continue"
+    on_disconnect: OnDisconnect | None = None
+    concurrency: Literal["reject", "queue"] = "reject"
 
 
 class AddressedCompletionBody(CompletionBody, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -41,6 +54,12 @@ class CompletionAnswer(msgspec.Struct, frozen=True):
     agent_hops: int
     current_agent: str | None
     usage: TokenUsage
+
+
+class StartersOut(msgspec.Struct, frozen=True):
+    """What a user could begin with, as the orchestrator's admins wrote it."""
+
+    starters: tuple[str, ...]
 
 
 class ConversationPatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -67,8 +86,12 @@ class ToolCallOut(msgspec.Struct, frozen=True):
 
 
 class MessageOut(msgspec.Struct, frozen=True):
+    """A message of role `summary` was written by the orchestrator itself: models get it instead of the messages that
+    are marked `is_compacted`, which stay here.
+    """
+
     message_id: UUID
-    role: Literal["user", "assistant"]
+    role: MessageRole
     content: str
     tool_calls: tuple[ToolCallOut, ...]
     usage: TokenUsage | None

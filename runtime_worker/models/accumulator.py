@@ -46,7 +46,10 @@ class Accumulator:
         self._texts.append(text)
         if self._on_delta is not None:
             self._on_delta(text)
-        self._count(len(text) + CHARS_PER_DELTA)
+        # Written out, not called: this runs once per token.
+        self._chars += len(text) + CHARS_PER_DELTA
+        if self._chars > MAX_ANSWER_CHARS:
+            raise ModelProtocolError("the model's answer is too long")
 
     def open_call(self, call_id: str, name: str) -> OpenCall:
         """A further tool call. Raises ModelProtocolError when there are too many."""

@@ -1,6 +1,7 @@
 """Building one orchestrator out of shared parts, and giving the parts back."""
 
 import asyncio
+from collections.abc import Mapping
 
 from runtime_worker.engines.base import EngineParts, Orchestrator
 from runtime_worker.engines.choices import ModelKey, llm_config, model_keys
@@ -27,6 +28,10 @@ class BuiltFromParts:
         if self._orchestrator is None:
             raise RuntimeError("not built")
         return self._orchestrator
+
+    @property
+    def models(self) -> Mapping[ModelKey, ModelClient]:
+        return self._clients
 
     async def build(self, snapshot: OrchestratorSnapshot) -> None:
         for key in sorted(model_keys(snapshot), key=str):

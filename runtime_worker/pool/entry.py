@@ -1,13 +1,15 @@
 """What the pool knows of one instance, and the lease that keeps a built orchestrator alive while a run uses it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Literal, Protocol
 from uuid import UUID
 
 import msgspec
 
 from runtime_worker.engines.base import Orchestrator
+from runtime_worker.engines.choices import ModelKey
+from runtime_worker.models.base import ModelClient
 from shared.errors import DomainError, LLMConfigDisabled, OrchestratorBuildFailed, StoreUnavailable
 from shared.snapshots import InstanceChange, InstanceStatus, OrchestratorSnapshot, Tier
 from shared.workers import InstanceState
@@ -20,6 +22,11 @@ class Built(Protocol):
 
     @property
     def orchestrator(self) -> Orchestrator: ...
+
+    @property
+    def models(self) -> Mapping[ModelKey, ModelClient]:
+        """The models acquired for the instance."""
+        ...
 
     async def close(self) -> None: ...
 
@@ -39,6 +46,10 @@ class Generation:
     @property
     def orchestrator(self) -> Orchestrator:
         return self._built.orchestrator
+
+    @property
+    def models(self) -> Mapping[ModelKey, ModelClient]:
+        return self._built.models
 
     @property
     def is_leased(self) -> bool:
@@ -69,6 +80,7 @@ class Lease:
     def __init__(self, generation: Generation) -> None:
         self._generation: Generation | None = generation
         self.orchestrator = generation.orchestrator
+        self.models = generation.models
         self.snapshot = generation.snapshot
 
     def release(self) -> None:

@@ -11,7 +11,7 @@ from runtime_worker.pool.entry import Builder, Entry, Lease, Reports, SnapshotSo
 from runtime_worker.pool.eviction import HotView, PoolLimits, choose_cooling, choose_evictions
 from runtime_worker.pool.index import PoolIndex
 from shared.clock import Clock
-from shared.errors import NotFound, OrchestratorDeactivated, OrchestratorNotLoaded
+from shared.errors import NotFound, OrchestratorDeactivated, OrchestratorNotLoaded, StoreUnavailable
 from shared.snapshots import InstanceChange, OrchestratorSnapshot
 
 NO_SUCH_INSTANCE = "no such orchestrator"
@@ -107,6 +107,16 @@ class OrchestratorPool:
                 # In the very words that another organization's gets below.
                 raise NotFound(NO_SUCH_INSTANCE) from None
         return self._require_serving(instance_id, org_id)
+
+    async def snapshot(self, instance_id: UUID, org_id: UUID) -> OrchestratorSnapshot:
+        """The newest snapshot of an instance that may serve. Builds nothing. Raises what `require` raises."""
+        entry = await self.require(instance_id, org_id)
+        if entry.snapshot is None:
+            self._take_snapshot(await self._fetch(instance_id))
+            entry = self._require_serving(instance_id, org_id)
+        if entry.snapshot is None:
+            raise StoreUnavailable("the control plane does not show the newest configuration yet")
+        return entry.snapshot
 
     async def lease(self, instance_id: UUID, org_id: UUID | None = None) -> Lease:
         """A hold on the built orchestrator; the caller releases it. Builds it first when nothing is built.

@@ -1,8 +1,8 @@
 """What one run tells, on its way to the client: a synchronous sink for the engine, chunks of bytes for the response.
 
-This is the hot path: a token costs one encode, one append and at most one callback. Events that came in one read of the
-model's socket, or while the client's was busy, leave in one chunk. Only bytes that nobody has taken yet are kept; once
-no client listens, none are made.
+This is the hot path: a token costs one encode, two appends and at most one callback. Events that came in one read of
+the model's socket, or while the client's was busy, leave in one chunk. Only bytes that nobody has taken yet are kept.
+Every event goes into the journal, whether a client listens or not: one may come, at this worker or at another.
 """
 
 import asyncio
@@ -14,21 +14,29 @@ from uuid import UUID
 
 import msgspec
 
+from runtime_worker.stream.journal import RunLog
 from runtime_worker.stream.sse import HEARTBEAT, EventEncoder
+from runtime_worker.stream.story import Story
 
 
 class RunStream:
-    """Implements `EventSink`. `is_followed` says whether a client reads the events, or only the answer is kept."""
+    """Implements `EventSink`. `is_followed` says whether a client reads the events as they come.
 
-    def __init__(self, run_id: UUID, *, is_followed: bool) -> None:
+    A run that another worker began goes on `after` what that one told of it.
+    """
+
+    def __init__(
+        self, run_id: UUID, *, is_followed: bool, log: RunLog | None = None, after: Story | None = None
+    ) -> None:
         self._encoder = EventEncoder(run_id)
         self._is_followed = is_followed
+        self._log = log
         self._has_ended = False
-        self._seq = 0
+        self._seq = after.last_seq if after else 0
         self._pending: list[bytes] = []
-        self._fragments: list[str] = []
-        self._open_agents: list[tuple[str, str]] = []
-        self._open_tools: dict[str, str] = {}
+        self._fragments: list[str] = [after.text] if after else []
+        self._open_agents: list[tuple[str, str]] = list(after.open_agents) if after else []
+        self._open_tools: dict[str, str] = dict(after.open_tools) if after else {}
         self._tell_soon: Callable[[], object] | None = None
         self._is_told = False
         self._is_recorded = asyncio.Event()
@@ -72,8 +80,11 @@ class RunStream:
             return
         self._seq = seq = self._seq + 1
         self._fragments.append(content)
+        event = self._encoder.message(seq, content, node)
+        if self._log is not None:
+            self._log.add(seq, event)
         if self._is_followed:
-            self._pending.append(self._encoder.message(seq, content, node))
+            self._pending.append(event)
             if not self._is_told:
                 self._tell()
 
@@ -87,8 +98,10 @@ class RunStream:
     # --- what the turn tells ---
 
     def record(self) -> None:
-        """The turn is stored: tools may be called."""
+        """The turn is stored: tools may be called, and events written."""
         self._is_recorded.set()
+        if self._log is not None:
+            self._log.open()
 
     def metadata(self, data: Mapping[str, Any]) -> None:
         self._emit("metadata", data)
@@ -103,16 +116,22 @@ class RunStream:
     def end(self, name: str, data: Mapping[str, Any]) -> None:
         """The last event: a final `metadata` or an `error`. Whatever an engine still says afterwards is not heard."""
         if not self._has_ended:
-            self._emit(name, data)
+            self._emit(name, data, is_last=True)
             self._has_ended = True
             self._tell()
+
+    def abandon(self, name: str, data: Mapping[str, Any]) -> None:
+        """The last event for whoever listens here; it is not the run's, which goes on elsewhere."""
+        self._log = None
+        self.end(name, data)
 
     # --- what the response takes ---
 
     def follow(self, on_news: Callable[[], None]) -> None:
         """Have the loop call `on_news` when there is something to take, or the stream is over. Once per `take`: what
         comes in between is taken together."""
-        self._tell_soon = partial(asyncio.get_running_loop().call_soon, on_news)
+        after = self._log.before_clients if self._log is not None else asyncio.get_running_loop().call_soon
+        self._tell_soon = partial(after, on_news)
         if self._pending or self.is_over:
             self._tell()
 
@@ -136,15 +155,18 @@ class RunStream:
             self._tell()
 
     def unfollow(self) -> None:
-        """The client is gone: make and keep no more bytes."""
+        """The client is gone: keep no more bytes for it."""
         self._is_followed = False
         self._pending = []
         self._tell()
 
-    def _emit(self, name: str, data: Mapping[str, Any]) -> None:
+    def _emit(self, name: str, data: Mapping[str, Any], *, is_last: bool = False) -> None:
         self._seq += 1
+        event = self._encode(name, data)
+        if self._log is not None:
+            self._log.add(self._seq, event, is_last=is_last)
         if self._is_followed:
-            self._pending.append(self._encode(name, data))
+            self._pending.append(event)
             self._tell()
 
     def _encode(self, name: str, data: Mapping[str, Any]) -> bytes:

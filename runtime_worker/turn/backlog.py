@@ -4,6 +4,8 @@ import asyncio
 from collections import deque
 from uuid import UUID
 
+import msgspec
+
 from runtime_worker.conversations.base import ConversationStore, TurnEnd
 from shared.errors import StoreUnavailable
 from shared.logging import get_logger
@@ -18,6 +20,15 @@ MAX_WAITING = 5_000
 log = get_logger(__name__)
 
 
+class Unstored(msgspec.Struct, frozen=True):
+    """A run that has ended and is not stored yet."""
+
+    org_id: UUID
+    conversation_id: UUID
+    run_id: UUID
+    epoch: int
+
+
 class SaveBacklog:
     """`save` now, or else in the background and in order."""
 
@@ -30,9 +41,11 @@ class SaveBacklog:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def run_ids(self) -> frozenset[UUID]:
-        """The runs whose end is kept here."""
-        return frozenset(turn.run.run_id for _, turn in self._waiting)
+    def claims(self) -> list["Unstored"]:
+        """The runs whose end is kept here, which this worker goes on vouching for."""
+        return [
+            Unstored(org_id, end.run.conversation_id, end.run.run_id, end.run.epoch) for org_id, end in self._waiting
+        ]
 
     async def save(self, org_id: UUID, turn: TurnEnd) -> bool:
         """Whether it is stored now. If not, it is kept and stored as soon as possible. Never raises."""

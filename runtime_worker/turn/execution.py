@@ -9,12 +9,14 @@ from runtime_worker.engines.base import RunRequest, RunResult
 from runtime_worker.models.base import ModelMessage, Usage
 from runtime_worker.pool.entry import Lease
 from runtime_worker.turn.backlog import SaveBacklog
+from runtime_worker.turn.compaction import Compactor, Overflow
+from runtime_worker.turn.endings import error_event, last_event
 from runtime_worker.turn.history import CHARS_PER_TOKEN
+from runtime_worker.turn.keeping import kept_agent, kept_anchor
 from runtime_worker.turn.run import Run
 from runtime_worker.turn.run_locks import RunLocks
 from shared.clock import Clock
-from shared.errors import DomainError, RunFailed, RunTimedOut
-from shared.ids import new_id
+from shared.errors import DomainError, RunFailed, RunTimedOut, WorkerLost
 from shared.logging import get_logger
 
 STOP_SECONDS = 0.15
@@ -26,16 +28,27 @@ log = get_logger(__name__)
 class Execution:
     """Runs turns. What `launch` returns is the whole life of a run's task; it raises nothing."""
 
-    def __init__(self, backlog: SaveBacklog, locks: RunLocks, clock: Clock) -> None:
+    def __init__(self, backlog: SaveBacklog, locks: RunLocks, compactor: Compactor, clock: Clock) -> None:
         self._backlog = backlog
         self._locks = locks
+        self._compactor = compactor
         self._clock = clock
 
-    def launch(self, run: Run, lease: Lease, request: RunRequest) -> Coroutine[None, None, None]:
-        """Let the engine begin, before its turn is stored, and return what sees the run to its end."""
+    def launch(
+        self, run: Run, lease: Lease, request: RunRequest, overflow: Overflow | None = None
+    ) -> Coroutine[None, None, None]:
+        """Let the engine begin, before its turn is stored, and return what sees the run to its end.
+
+        A conversation that has outgrown its window is made to fit first.
+        """
+        begun = (
+            lease.orchestrator.run(request, run.stream)
+            if overflow is None
+            else self._compacted(run, lease, request, overflow)
+        )
         # A task of its own from the first moment, ahead of the writes that the caller is about to wait for: the model
         # is asked first, and the store works while it thinks.
-        work = asyncio.create_task(lease.orchestrator.run(request, run.stream), name=f"engine-{run.run_id}")
+        work = asyncio.create_task(begun, name=f"engine-{run.run_id}")
         # The engine may go on for a moment after it was told to stop; the orchestrator is its own until it is done.
         work.add_done_callback(lambda _: lease.release())
         return self._drive(run, work, request.deadline, self._clock.monotonic())
@@ -45,7 +58,15 @@ class Execution:
         if not await run.is_recorded():
             await self._locks.release(run.org_id, run.conversation_id, run.run_id)
             return
+        if not await self._locks.is_ours(run):
+            log.error("run_abandoned", run_id=str(run.run_id), org_id=str(run.org_id))
+            run.stream.abandon("error", error_event(WorkerLost()))
+            return
         await self._finish(run, result, duration_ms=round((self._clock.monotonic() - started) * 1000))
+
+    async def _compacted(self, run: Run, lease: Lease, request: RunRequest, overflow: Overflow) -> RunResult:
+        request = await self._compactor.fit(run, lease, request, overflow)
+        return await lease.orchestrator.run(request, run.stream)
 
     async def _outcome(self, run: Run, work: "asyncio.Task[RunResult]", deadline: float) -> RunResult | None:
         """Wait for the engine, the deadline or a cancel, whichever is first; the result if there is one."""
@@ -88,29 +109,20 @@ class Execution:
             run.agent_hops, run.current_agent = result.agent_hops, result.current_agent
         run.ended_at = self._clock.now()
         text = stream.text
-        run.usage = _usage(result.usage) if result else _estimate(text)
+        of_engine = result.usage if result else estimate(text)
+        run.usage = token_usage(sum((call.usage for call in run.own_calls), start=of_engine))
         answer = self._answer(run, text, result.tool_messages if result else ())
-        end = TurnEnd(run=run.record(last_seq=stream.last_seq + 1), answer=answer)
+        record = run.record(last_seq=stream.last_seq + 1)
+        end = TurnEnd(
+            run=record,
+            answer=answer,
+            anchor=kept_anchor(run, result) if result else None,
+            last_agent=kept_agent(run, result) if result else None,
+        )
         saved = await self._backlog.save(run.org_id, end)
         # Before the last event: the client may send its next message the moment it reads that.
-        await self._locks.release(run.org_id, run.conversation_id, run.run_id)
-        if run.error is not None:
-            error = run.error
-            stream.end("error", {"code": error.code, "message": error.detail, "retryable": error.retryable})
-        else:
-            stream.end(
-                "metadata",
-                {
-                    "final": True,
-                    "status": run.status,
-                    "message_id": run.message_id if answer else None,
-                    "saved": saved,
-                    "usage": run.usage,
-                    "agent_hops": run.agent_hops,
-                    "duration_ms": duration_ms,
-                    **({"error_code": result.error_code} if result and result.error_code else {}),
-                },
-            )
+        await self._locks.release(run.org_id, run.conversation_id, run.run_id, run.epoch)
+        stream.end(*last_event(record, saved=saved, error_code=result.error_code if result else None))
         log.info(
             "run_ended",
             run_id=str(run.run_id),
@@ -127,7 +139,7 @@ class Execution:
         is_complete = run.status == "completed"
         if not text and not is_complete:
             return None
-        run.message_id = new_id()
+        run.message_id = run.answer_id
         return Message(
             message_id=run.message_id,
             conversation_id=run.conversation_id,
@@ -141,7 +153,7 @@ class Execution:
         )
 
 
-def _usage(usage: Usage) -> TokenUsage:
+def token_usage(usage: Usage) -> TokenUsage:
     return TokenUsage(
         input_tokens=usage.input_tokens,
         output_tokens=usage.output_tokens,
@@ -150,9 +162,9 @@ def _usage(usage: Usage) -> TokenUsage:
     )
 
 
-def _estimate(text: str) -> TokenUsage:
+def estimate(text: str) -> Usage:
     """For a run that was stopped before its provider counted: what is certain is only what came out."""
-    return TokenUsage(output_tokens=-(-len(text) // CHARS_PER_TOKEN), is_estimated=True)
+    return Usage(output_tokens=-(-len(text) // CHARS_PER_TOKEN), is_estimated=True)
 
 
 def _swallow(work: "asyncio.Task[RunResult]") -> None:

@@ -7,16 +7,24 @@ from datetime import datetime
 from uuid import UUID
 
 from runtime_worker.conversations.base import RunError, RunRecord, TokenUsage
-from runtime_worker.engines.base import RunStatus
+from runtime_worker.engines.base import ModelCall, RunStatus
 from runtime_worker.stream.run_stream import RunStream
+from shared.chat_settings import OnDisconnect
 from shared.errors import DomainError, Draining, WorkerBusy
+from shared.frameworks import Mode
+from shared.ids import new_id
 
 MAX_ACTIVE_RUNS = 2_000
 """Far beyond what one core can stream; it keeps a flood from taking the memory of the runs that are going on."""
 
 
 class Run:
-    """A running turn. It belongs to its table, not to the request that started it."""
+    """A running turn. It belongs to its table, not to the request that started it.
+
+    `epoch` counts the workers that have driven it. `answer_id` is what its answer is stored under, whoever stores it.
+    `claimed_at` is when this worker began to vouch for it, on the loop's clock. `last_agent` answered the turn before,
+    where the mode goes on with whoever that was.
+    """
 
     def __init__(
         self,
@@ -29,6 +37,12 @@ class Run:
         config_hash: str,
         started_at: datetime,
         stream: RunStream,
+        on_disconnect: OnDisconnect = "continue",
+        mode: Mode = Mode.SUPERVISOR,
+        last_agent: str | None = None,
+        resource_id: str | None = None,
+        answer_id: UUID | None = None,
+        epoch: int = 1,
     ) -> None:
         self.run_id = run_id
         self.org_id = org_id
@@ -36,12 +50,23 @@ class Run:
         self.conversation_id = conversation_id
         self.instance_id = instance_id
         self.config_hash = config_hash
+        # A turn that begins sets it aside anew, behind all that is written before the answer.
+        self.answer_id = answer_id or new_id()
         self.message_id: UUID | None = None
+        self.resource_id = resource_id
+        self.epoch = epoch
+        self.claimed_at = asyncio.get_running_loop().time()
+        self.is_lost = False
         self.started_at = started_at
         self.stream = stream
+        self.on_disconnect = on_disconnect
+        self.mode = mode
+        self.last_agent = last_agent
         self.status: RunStatus = "running"
         self.error: DomainError | None = None
         self.usage: TokenUsage | None = None
+        self.own_calls: list[ModelCall] = []
+        """Model calls of the turn itself, beside those of the engine."""
         self.agent_hops = 0
         self.current_agent: str | None = None
         self.ended_at: datetime | None = None
@@ -60,6 +85,11 @@ class Run:
         self._is_recorded = True
         self._record_is_settled.set()
         self.stream.record()
+
+    def lose(self) -> None:
+        """Another worker has taken it over: it stops, and nothing of it is stored or told any more."""
+        self.is_lost = True
+        self.cancel()
 
     def refuse(self) -> None:
         """Its start could not be stored: it stops, and there never was a run."""
@@ -93,6 +123,11 @@ class Run:
             usage=self.usage,
             last_seq=self.stream.last_seq if last_seq is None else last_seq,
             message_id=self.message_id,
+            answer_id=self.answer_id,
+            resource_id=self.resource_id,
+            agent_hops=self.agent_hops,
+            current_agent=self.current_agent,
+            epoch=self.epoch,
         )
 
 

@@ -1,13 +1,17 @@
-"""One run at a time per conversation, across all workers, and who is alive: two keys in Redis for each run.
+"""One run at a time per conversation, and one worker at a time per run, across all workers.
 
-`run_lock:{org_id}:{conversation_id}` holds the id of the running run, `run:{run_id}` that its worker lives. Both expire
-unless renewed, so a killed worker blocks a conversation for `LOCK_SECONDS` at most.
+`run_lock:{org_id}:{conversation_id}` holds the id of the running run and expires unless renewed. `run_claims` lists
+every run that is going on (`{org_id}:{run_id}`) by the time until which its worker vouches for it, `run:{run_id}` says
+which worker that is and the *epoch*: one more each time the run changes hands. A worker that finds another epoch than
+its own was taken for lost, and whatever it still has to say of the run is not heard. All times are Redis's own.
 """
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import Protocol, cast
 from uuid import UUID
 
+import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -16,42 +20,123 @@ from shared.errors import ConversationBusy
 from shared.logging import get_logger
 
 LOCK_SECONDS = 15
-RENEW_SECONDS = 4.0
+RENEW_SECONDS = 1.0
+CLAIM_SECONDS = 4.0
+"""Four renewals, so that a busy moment does not cost a run; a lost worker is noticed within 5 s all the same."""
+MEMORY_SECONDS = 3600
+"""How long a run that changed hands is remembered, for the worker that lost it and may wake up."""
 RELEASE_SECONDS = 0.5
 """How long the end of a run waits for Redis; after that the release happens behind its back."""
+MAX_LOST = 50
+"""How many lost runs one worker takes at a time; the others take the rest."""
 
-_ACQUIRE = """
+CLAIMS = "run_claims"
+_CLAIM_MS = round(CLAIM_SECONDS * 1000)
+
+_NOW = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+"""
+_ACQUIRE = (
+    _NOW
+    + """
 if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'EX', ARGV[2]) then
-  redis.call('SET', KEYS[2], ARGV[3], 'EX', ARGV[2])
+  redis.call('ZADD', KEYS[2], now + ARGV[4], ARGV[3])
+  redis.call('HSET', KEYS[3], 'owner', ARGV[5], 'epoch', 1)
+  redis.call('EXPIRE', KEYS[3], 86400)
   return false
 end
 return redis.call('GET', KEYS[1])
 """
-# Only the holder may renew or release: after an expiry another run may hold the lock.
-_RENEW = """
-local holder = redis.call('GET', KEYS[1])
-if holder == false or holder == ARGV[1] then
-  redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+)
+# Only the holder may renew or release: after an expiry another run may hold the lock, another worker the run.
+_RENEW = (
+    _NOW
+    + """
+local lost = {}
+for i = 4, #ARGV, 3 do
+  local at = 2 * (i - 4) / 3 + 2
+  local epoch = redis.call('HGET', KEYS[at + 1], 'epoch')
+  if epoch and epoch ~= ARGV[i + 2] then
+    table.insert(lost, ARGV[i])
+  else
+    if not epoch then
+      redis.call('HSET', KEYS[at + 1], 'owner', ARGV[3], 'epoch', ARGV[i + 2])
+      redis.call('EXPIRE', KEYS[at + 1], 86400)
+    end
+    redis.call('ZADD', KEYS[1], now + ARGV[1], ARGV[i + 1])
+    local holder = redis.call('GET', KEYS[at])
+    if holder == false or holder == ARGV[i] then
+      redis.call('SET', KEYS[at], ARGV[i], 'EX', ARGV[2])
+    end
+  end
 end
-redis.call('SET', KEYS[2], ARGV[3], 'EX', ARGV[2])
+return lost
 """
+)
 _RELEASE = """
+local epoch = redis.call('HGET', KEYS[3], 'epoch')
+if epoch and epoch ~= ARGV[3] then
+  return 0
+end
 if redis.call('GET', KEYS[1]) == ARGV[1] then
   redis.call('DEL', KEYS[1])
 end
-if ARGV[2] == '1' then
-  redis.call('DEL', KEYS[2])
+if ARGV[4] == '1' then
+  redis.call('ZREM', KEYS[2], ARGV[2])
+  if ARGV[3] == '1' then
+    redis.call('DEL', KEYS[3])
+  else
+    redis.call('EXPIRE', KEYS[3], ARGV[5])
+  end
 end
+return 1
 """
+_TAKE = (
+    _NOW
+    + """
+local until_ = redis.call('ZSCORE', KEYS[1], ARGV[1])
+if not until_ or tonumber(until_) > now then
+  return 0
+end
+redis.call('ZADD', KEYS[1], now + ARGV[3], ARGV[1])
+redis.call('HSET', KEYS[2], 'owner', ARGV[2])
+return redis.call('HINCRBY', KEYS[2], 'epoch', 1)
+"""
+)
+_LOST = _NOW + "return redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1])"
+
+_Argument = str | bytes | int
 
 log = get_logger(__name__)
 
 
+class Claim(Protocol):
+    """What is vouched for: a run, or the end of one that is not stored yet."""
+
+    @property
+    def org_id(self) -> UUID: ...
+    @property
+    def conversation_id(self) -> UUID: ...
+    @property
+    def run_id(self) -> UUID: ...
+    @property
+    def epoch(self) -> int: ...
+
+
+class LostRun(msgspec.Struct, frozen=True):
+    """A run whose worker vouches for it no longer, and which is ours now, in the epoch that began with that."""
+
+    org_id: UUID
+    run_id: UUID
+    epoch: int
+
+
 class RunLocks:
-    """Takes, renews and releases the locks of this worker's runs.
+    """Takes, renews and releases the locks of this worker's runs, and takes over what others lost.
 
     `unstored` gives the runs that have ended and whose end is not stored yet: their conversations are free, but they
-    count as alive, because whoever finds a dead run that is stored as running takes it for lost.
+    are vouched for, because whoever finds a run that nobody vouches for takes it for lost.
     """
 
     def __init__(
@@ -59,7 +144,7 @@ class RunLocks:
         redis: "Redis",
         worker_id: str,
         table: RunTable,
-        unstored: Callable[[], Collection[UUID]] = frozenset,
+        unstored: Callable[[], Collection[Claim]] = tuple,
     ) -> None:
         self._redis = redis
         self._worker_id = worker_id
@@ -68,59 +153,104 @@ class RunLocks:
         self._acquire = redis.register_script(_ACQUIRE)
         self._renew = redis.register_script(_RENEW)
         self._release = redis.register_script(_RELEASE)
-        self._unreleased: dict[UUID, tuple[str, str]] = {}
+        self._take = redis.register_script(_TAKE)
+        self._lost = redis.register_script(_LOST)
+        self._unreleased: dict[UUID, tuple[UUID, UUID, int]] = {}
+        self._renewed_at = float("-inf")
 
     async def acquire(self, org_id: UUID, conversation_id: UUID, run_id: UUID) -> None:
         """Raises ConversationBusy naming the run that holds it."""
-        keys = _keys(org_id, conversation_id, run_id)
-        holder = await self._acquire(keys=keys, args=[str(run_id), LOCK_SECONDS, self._worker_id])
+        args: list[_Argument] = [str(run_id), LOCK_SECONDS, _member(org_id, run_id), _CLAIM_MS, self._worker_id]
+        holder = await self._acquire(keys=_keys(org_id, conversation_id, run_id), args=args)
         if holder is not None:
             raise ConversationBusy(f"run {holder.decode()} is in progress in this conversation")
 
-    async def release(self, org_id: UUID, conversation_id: UUID, run_id: UUID) -> None:
+    async def release(self, org_id: UUID, conversation_id: UUID, run_id: UUID, epoch: int = 1) -> None:
         """Give the lock back; when Redis does not answer at once, later. Never raises."""
-        keys = _keys(org_id, conversation_id, run_id)
         try:
             async with asyncio.timeout(RELEASE_SECONDS):
-                await self._release_now(run_id, keys)
+                await self._release_now(org_id, conversation_id, run_id, epoch)
         except (RedisError, TimeoutError):
-            self._unreleased[run_id] = keys
+            self._unreleased[run_id] = org_id, conversation_id, epoch
 
-    async def is_alive(self, run_id: UUID) -> bool:
-        """Whether some worker still drives the run, or keeps its end to store it."""
-        return bool(await self._redis.exists(_alive(run_id)))
+    async def is_alive(self, org_id: UUID, run_id: UUID) -> bool:
+        """Whether some worker drives the run, keeps its end to store it, or will take it over in a moment."""
+        return await self._redis.zscore(CLAIMS, _member(org_id, run_id)) is not None
+
+    async def is_ours(self, run: Run) -> bool:
+        """Whether nobody has taken the run over. Asks Redis only when we may have been away long enough for that."""
+        if run.is_lost:
+            return False
+        vouched_at = max(self._renewed_at, run.claimed_at)
+        if asyncio.get_running_loop().time() - vouched_at < CLAIM_SECONDS - RENEW_SECONDS:
+            return True
+        try:
+            epoch = await cast("Awaitable[bytes | None]", self._redis.hget(_record(run.run_id), "epoch"))
+        except RedisError:
+            # Without Redis nobody takes anything over.
+            return True
+        return epoch is None or int(epoch) == run.epoch
+
+    async def take_lost(self) -> list[LostRun]:
+        """Take over runs that nobody vouches for. Of workers that try at once, one gets each. Raises RedisError."""
+        members = cast("Sequence[bytes]", await self._lost(keys=[CLAIMS], args=[MAX_LOST]))
+        taken: list[LostRun] = []
+        for member in members:
+            org_id, run_id = (UUID(part) for part in member.decode().split(":"))
+            args: list[_Argument] = [member, self._worker_id, _CLAIM_MS]
+            if epoch := int(await self._take(keys=[CLAIMS, _record(run_id)], args=args)):
+                taken.append(LostRun(org_id, run_id, epoch))
+        return taken
+
+    async def forget(self, lost: LostRun) -> None:
+        """There was nothing to take over. Raises RedisError."""
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.zrem(CLAIMS, _member(lost.org_id, lost.run_id))
+            pipe.expire(_record(lost.run_id), MEMORY_SECONDS)
+            await pipe.execute()
 
     async def run(self) -> None:
         """Renew what runs, release what could not be released, until cancelled."""
         while True:
             await asyncio.sleep(RENEW_SECONDS)
             try:
-                await self._renew_all(self._table.all(), self._unstored())
-                for run_id, keys in list(self._unreleased.items()):
-                    await self._release_now(run_id, keys)
+                await self._renew_all([*self._table.all(), *self._unstored()])
+                for run_id, (org_id, conversation_id, epoch) in list(self._unreleased.items()):
+                    await self._release_now(org_id, conversation_id, run_id, epoch)
                     self._unreleased.pop(run_id, None)
             except RedisError as error:
                 log.warning("run_locks_not_renewed", reason=type(error).__name__, runs=len(self._table))
 
-    async def _release_now(self, run_id: UUID, keys: tuple[str, str]) -> None:
-        is_over = run_id not in self._unstored()
-        await self._release(keys=keys, args=[str(run_id), int(is_over)])
+    async def _release_now(self, org_id: UUID, conversation_id: UUID, run_id: UUID, epoch: int) -> None:
+        is_over = run_id not in {claim.run_id for claim in self._unstored()}
+        args: list[_Argument] = [str(run_id), _member(org_id, run_id), epoch, int(is_over), MEMORY_SECONDS]
+        await self._release(keys=_keys(org_id, conversation_id, run_id), args=args)
 
-    async def _renew_all(self, runs: list[Run], unstored: Collection[UUID] = ()) -> None:
-        if not runs and not unstored:
+    async def _renew_all(self, claims: Sequence[Claim]) -> None:
+        if not claims:
             return
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for run in runs:
-                keys = _keys(run.org_id, run.conversation_id, run.run_id)
-                await self._renew(keys=keys, args=[str(run.run_id), LOCK_SECONDS, self._worker_id], client=pipe)
-            for run_id in unstored:
-                pipe.set(_alive(run_id), self._worker_id, ex=LOCK_SECONDS)
-            await pipe.execute()
+        asked_at = asyncio.get_running_loop().time()
+        keys = [CLAIMS]
+        args: list[_Argument] = [_CLAIM_MS, LOCK_SECONDS, self._worker_id]
+        for claim in claims:
+            lock, _, record = _keys(claim.org_id, claim.conversation_id, claim.run_id)
+            keys += lock, record
+            args += str(claim.run_id), _member(claim.org_id, claim.run_id), claim.epoch
+        lost = cast("Sequence[bytes]", await self._renew(keys=keys, args=args))
+        self._renewed_at = asked_at
+        for run_id in lost:
+            if run := self._table.find(UUID(run_id.decode())):
+                log.error("run_was_taken_over", run_id=str(run.run_id), org_id=str(run.org_id))
+                run.lose()
 
 
-def _keys(org_id: UUID, conversation_id: UUID, run_id: UUID) -> tuple[str, str]:
-    return f"run_lock:{org_id}:{conversation_id}", _alive(run_id)
+def _keys(org_id: UUID, conversation_id: UUID, run_id: UUID) -> list[str]:
+    return [f"run_lock:{org_id}:{conversation_id}", CLAIMS, _record(run_id)]
 
 
-def _alive(run_id: UUID) -> str:
+def _record(run_id: UUID) -> str:
     return f"run:{run_id}"
+
+
+def _member(org_id: UUID, run_id: UUID) -> str:
+    return f"{org_id}:{run_id}"

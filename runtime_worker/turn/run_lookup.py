@@ -25,7 +25,8 @@ class RunLookup:
         self._clock = clock
 
     async def get(self, org_id: UUID, run_id: UUID, *, user_id: UUID | None) -> RunRecord:
-        """Raises NotFound. A run whose worker was lost is found out here, and stored as failed."""
+        """Raises NotFound. A run that was lost together with every trace of its worker is stored as failed here; any
+        other one that was lost is taken over by a worker."""
         run = self._table.find(run_id)
         if run is not None and run.org_id == org_id:
             record = run.record()
@@ -50,7 +51,7 @@ class RunLookup:
         return record
 
     async def _lost_or_not(self, org_id: UUID, record: RunRecord) -> RunRecord:
-        if record.status not in ("queued", "running") or await self._locks.is_alive(record.run_id):
+        if record.status not in ("queued", "running") or await self._locks.is_alive(org_id, record.run_id):
             return record
         # It may have ended between the two questions; only what is still stored as running was lost.
         again = await self._store.find_run(org_id, record.run_id)

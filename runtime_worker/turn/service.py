@@ -1,39 +1,36 @@
 """Starting a turn: every check in the contract's order, then what must be stored before a run, then the run."""
 
 import asyncio
-from collections.abc import Sequence
 from uuid import UUID
 
 import msgspec
 
-from runtime_worker.conversations.base import Conversation, ConversationStore, Message, TurnStart
+from runtime_worker.conversations.base import Conversation, ConversationStore, Message, RunRecord, TurnStart
 from runtime_worker.engines.base import RunRequest
 from runtime_worker.engines.choices import typed_config
 from runtime_worker.pool.entry import Lease
 from runtime_worker.pool.pool import OrchestratorPool
+from runtime_worker.stream.journal import EventJournal
 from runtime_worker.stream.run_stream import RunStream
+from runtime_worker.stream.story import Story
 from runtime_worker.turn.backlog import SaveBacklog
 from runtime_worker.turn.execution import Execution
-from runtime_worker.turn.history import window
+from runtime_worker.turn.history import tokens_of
+from runtime_worker.turn.recall import Recollection, recollect
+from runtime_worker.turn.request import TurnRequest
+from runtime_worker.turn.rules import require_acceptable
 from runtime_worker.turn.run import Run, RunTable
-from runtime_worker.turn.run_locks import RunLocks
+from runtime_worker.turn.run_locks import LostRun, RunLocks
 from shared.clock import Clock
-from shared.errors import Conflict, NotFound
+from shared.errors import Conflict, ConversationBusy, Draining, NotFound
+from shared.frameworks import Mode
 from shared.ids import new_id
 from shared.security.grants import Grant
 
 TITLE_CHARS = 80
-
-
-class TurnRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """One message to an instance. `is_followed` says whether the caller wants the events or only the answer."""
-
-    org_id: UUID
-    instance_id: UUID
-    message: str
-    conversation_id: UUID | None
-    resource_id: str | None
-    is_followed: bool
+QUEUE_SECONDS = 60.0
+"""How long a turn waits for the one before it: as long as common proxies wait for an answer's first byte."""
+QUEUE_LOOK_SECONDS = 0.1
 
 
 class TurnService:
@@ -47,6 +44,7 @@ class TurnService:
         table: RunTable,
         backlog: SaveBacklog,
         execution: Execution,
+        journal: EventJournal,
         clock: Clock,
     ) -> None:
         self._pool = pool
@@ -55,6 +53,7 @@ class TurnService:
         self._table = table
         self._backlog = backlog
         self._execution = execution
+        self._journal = journal
         self._clock = clock
 
     async def start(self, grant: Grant, request: TurnRequest) -> Run:
@@ -66,17 +65,30 @@ class TurnService:
             grant.require_key_use()
             await self._pool.require(request.instance_id, request.org_id)
             conversation = await self._conversation(request, grant.user_id)
-            run_id = new_id()
+            run_id = request.run_id or new_id()
             if conversation is None:
                 # Nobody else can know the id, so the lock is there to be had: it is taken while the turn is stored.
                 return await self._start(grant.user_id, request, run_id, new_id(), None)
             conversation_id = conversation.conversation_id
-            await self._locks.acquire(request.org_id, conversation_id, run_id)
+            await self._take_turn(request, conversation_id, run_id)
             try:
                 return await self._start(grant.user_id, request, run_id, conversation_id, conversation)
             except BaseException:
                 await asyncio.shield(self._locks.release(request.org_id, conversation_id, run_id))
                 raise
+
+    async def _take_turn(self, request: TurnRequest, conversation_id: UUID, run_id: UUID) -> None:
+        """Have the conversation to ourselves, at once or when it is free. Raises ConversationBusy or Draining."""
+        give_up_at = self._clock.monotonic() + QUEUE_SECONDS
+        while True:
+            try:
+                return await self._locks.acquire(request.org_id, conversation_id, run_id)
+            except ConversationBusy:
+                if not request.is_queued or self._clock.monotonic() > give_up_at:
+                    raise
+            if self._table.is_draining:
+                raise Draining
+            await asyncio.sleep(QUEUE_LOOK_SECONDS)
 
     async def _conversation(self, request: TurnRequest, user_id: UUID) -> Conversation | None:
         """The conversation to go on with, None for a new one. Raises NotFound for another user's."""
@@ -103,16 +115,6 @@ class TurnService:
             await self._store.check()
         lease = await self._pool.lease(request.instance_id, request.org_id)
         now = self._clock.now()
-        run = Run(
-            run_id=run_id,
-            org_id=request.org_id,
-            user_id=user_id,
-            conversation_id=conversation_id,
-            instance_id=request.instance_id,
-            config_hash=lease.snapshot.config_hash,
-            started_at=now,
-            stream=RunStream(run_id, is_followed=request.is_followed),
-        )
         message = Message(
             message_id=new_id(),
             conversation_id=conversation_id,
@@ -121,8 +123,24 @@ class TurnService:
             content=request.message,
             created_at=now,
         )
+        run = Run(
+            run_id=run_id,
+            org_id=request.org_id,
+            user_id=user_id,
+            conversation_id=conversation_id,
+            instance_id=request.instance_id,
+            config_hash=lease.snapshot.config_hash,
+            started_at=now,
+            stream=RunStream(run_id, is_followed=request.is_followed, log=self._journal.begin(run_id)),
+            on_disconnect=request.on_disconnect or lease.snapshot.chat.on_disconnect,
+            mode=lease.snapshot.mode,
+            last_agent=conversation.last_agent if conversation else None,
+            resource_id=request.resource_id,
+        )
         try:
-            run_request = await self._run_request(run, request, message, lease, conversation)
+            require_acceptable(request, lease.snapshot, conversation)
+            run_request, recollection = await self._recalled(run, message, lease, conversation)
+            run.answer_id = new_id()
         except BaseException:
             lease.release()
             raise
@@ -134,46 +152,85 @@ class TurnService:
                 "config_hash": run.config_hash,
             }
         )
-        self._table.start(run, self._execution.launch(run, lease, run_request))
+        self._table.start(run, self._execution.launch(run, lease, run_request, recollection.overflow))
         try:
-            await self._record(run, message, conversation)
+            await self._record(run, message, recollection.conversation, is_new=conversation is None)
         except BaseException:
             run.refuse()
             raise
         self._table.record(run)
         return run
 
-    async def _record(self, run: Run, message: Message, conversation: Conversation | None) -> None:
-        """Store what has to be there before anything of the run can be seen: its message, and itself."""
-        updated_at = message.created_at
-        thread = msgspec.structs.replace(conversation, updated_at=updated_at) if conversation else _new(run, message)
-        start = TurnStart(conversation=thread, is_new=conversation is None, message=message, run=run.record(last_seq=0))
-        storing = self._store.begin_turn(run.org_id, start)
-        if conversation is not None:
-            await storing
-        else:
-            await asyncio.gather(self._locks.acquire(run.org_id, run.conversation_id, run.run_id), storing)
+    async def restart(self, lost: LostRun, record: RunRecord, story: Story) -> None:
+        """Begin a run anew that another worker had begun and shown nothing of.
 
-    async def _run_request(
-        self, run: Run, request: TurnRequest, message: Message, lease: Lease, conversation: Conversation | None
-    ) -> RunRequest:
+        Raises Conflict when it would run on another configuration than it was announced with, and what a start raises.
+        """
+        with self._table.admission():
+            message = await self._store.find_opening(lost.org_id, lost.run_id)
+            conversation = await self._store.find_conversation(lost.org_id, record.conversation_id)
+            if message is None or conversation is None:
+                raise NotFound("the conversation is gone")
+            lease = await self._pool.lease(record.instance_id, lost.org_id)
+            try:
+                if lease.snapshot.config_hash != record.config_hash:
+                    raise Conflict("the orchestrator was changed since the run began")
+                log = self._journal.begin(lost.run_id, lost.epoch)
+                run = Run(
+                    run_id=lost.run_id,
+                    org_id=lost.org_id,
+                    user_id=record.user_id,
+                    conversation_id=record.conversation_id,
+                    instance_id=record.instance_id,
+                    config_hash=record.config_hash,
+                    started_at=record.started_at,
+                    stream=RunStream(lost.run_id, is_followed=False, log=log, after=story),
+                    mode=lease.snapshot.mode,
+                    last_agent=conversation.last_agent,
+                    resource_id=record.resource_id,
+                    answer_id=record.answer_id,
+                    epoch=lost.epoch,
+                )
+                run_request, recollection = await self._recalled(run, message, lease, conversation)
+            except BaseException:
+                lease.release()
+                raise
+            run.stream.close_open("the worker was lost")
+            self._table.start(run, self._execution.launch(run, lease, run_request, recollection.overflow))
+            self._table.record(run)
+
+    async def _recalled(
+        self, run: Run, message: Message, lease: Lease, conversation: Conversation | None
+    ) -> tuple[RunRequest, Recollection]:
         """What the engine gets: the message, and what the model gets to see with it."""
         limits = typed_config(lease.snapshot).mode_config
-        earlier: Sequence[Message] = ()
-        if conversation is not None:
-            earlier = await self._store.newest_messages(
-                run.org_id, run.conversation_id, limit=limits.message_context_window, before=message.message_id
-            )
-        return RunRequest(
+        if conversation is None:
+            recollection = Recollection(_new(run, message))
+        else:
+            recollection = await recollect(self._store, run.org_id, conversation, message, limits)
+        thread = recollection.conversation
+        request = RunRequest(
             run_id=run.run_id,
             conversation_id=run.conversation_id,
-            org_id=request.org_id,
+            org_id=run.org_id,
             user_id=run.user_id,
-            message=request.message,
-            history=window(earlier, max_tokens=limits.max_context_window),
-            resource_id=request.resource_id,
+            message=message.content,
+            history=recollection.history,
+            resource_id=run.resource_id,
             deadline=asyncio.get_running_loop().time() + limits.run_timeout,
+            anchor=msgspec.json.decode(thread.anchor) if thread.anchor else None,
+            last_agent=thread.last_agent,
         )
+        return request, recollection
+
+    async def _record(self, run: Run, message: Message, conversation: Conversation, *, is_new: bool) -> None:
+        """Store what has to be there before anything of the run can be seen: its message, and itself."""
+        start = TurnStart(conversation=conversation, is_new=is_new, message=message, run=run.record(last_seq=0))
+        storing = self._store.begin_turn(run.org_id, start)
+        if is_new:
+            await asyncio.gather(self._locks.acquire(run.org_id, run.conversation_id, run.run_id), storing)
+        else:
+            await storing
 
 
 def _new(run: Run, message: Message) -> Conversation:
@@ -184,6 +241,8 @@ def _new(run: Run, message: Message) -> Conversation:
         title=title_of(message.content),
         created_at=message.created_at,
         updated_at=message.created_at,
+        context_tokens=tokens_of(message),
+        resource_id=run.resource_id if run.mode is Mode.GROUNDED else None,
     )
 
 

@@ -6,13 +6,14 @@ from typing import Any
 import msgspec
 
 from shared.events import AnyEvent
+from shared.retention import RetentionPage
 from shared.security.grants import Grant
 from shared.snapshots import ChangePage, OrchestratorSnapshot
 from shared.workers import InstanceState, WorkerRecord
 
 CONTRACTS: dict[str, tuple[str, tuple[Any, ...]]] = {
     "events.json": ("Events between the planes, by routing key", tuple(AnyEvent.__args__)),
-    "snapshots.json": ("What workers get over /internal", (OrchestratorSnapshot, ChangePage, Grant)),
+    "snapshots.json": ("What workers get over /internal", (OrchestratorSnapshot, ChangePage, RetentionPage, Grant)),
     "workers.json": ("What workers write into the registry", (WorkerRecord, InstanceState)),
 }
 

@@ -140,4 +140,6 @@ def leftovers(stack: RunningStack) -> list[Path]:
 
 
 def descendants(stack: RunningStack) -> set[int]:
-    return {child.pid for child in psutil.Process(stack.process.pid).children(recursive=True)}
+    """All but PostgreSQL's own, of which each connection is one."""
+    children = psutil.Process(stack.process.pid).children(recursive=True)
+    return {child.pid for child in children if child.name() != "postgres"}

@@ -67,7 +67,20 @@ async def caller(stack: RunningStack, http: aiohttp.ClientSession, model_url: st
     # Somebody else than the caller: calls that change a password or end sessions would end the caller's.
     person = {"username": "fuzzed", "email": "fuzzed@example.com", "password": "made-up-Passw0rd-2"}
     member = await client.made("POST", f"/api/admin/orgs/{tenant.org_id}/users", json=person)
+    role = {"name": "Fuzzed", "scope": "organization", "permissions": ["cadence:org:read"]}
+    key = {"name": "fuzzed", "scopes": ["cadence:org:read"]}
+    model = {"provider": "openai", "model_name": "gpt-fuzzed"}
+    talk = await client.made("POST", f"{tenant.path}/completion/chat", json={"message": "hello"})
     known_ids = {
+        "role_id": (await client.made("POST", "/api/admin/roles", json=role))["id"],
+        "key_id": (await client.made("POST", "/api/me/api-keys", json=key))["api_key"]["id"],
+        "model_id": (await client.made("POST", "/api/admin/providers/models", json=model))["id"],
+        "conversation_id": talk["conversation_id"],
+        "run_id": talk["run_id"],
+        "framework": "langgraph",
+        "mode": "supervisor",
+        "provider": "openai",
+        "key": "run_timeout",
         "org_id": tenant.org_id,
         "instance_id": tenant.instance_id,
         "config_id": tenant.llm_config_id,

@@ -7,6 +7,7 @@ import msgspec
 from aiohttp import web
 
 from shared.ids import new_id
+from shared.retention import OrganizationRetention, RetentionPage
 from shared.security.api_keys import APIKeyRecord
 from shared.security.grants import Grant
 from shared.security.permissions import Role
@@ -22,6 +23,7 @@ class FakeControlPlane:
         self.snapshots: dict[UUID, OrchestratorSnapshot] = {}
         self.api_keys: dict[str, APIKeyRecord] = {}
         self.grants: dict[tuple[UUID, UUID], Grant] = {}
+        self.retention: dict[UUID, int | None] = {}
         self.is_away = False
         self.revision = 0
         self._deleted: dict[UUID, tuple[OrchestratorSnapshot, int]] = {}
@@ -33,6 +35,7 @@ class FakeControlPlane:
         app.router.add_get("/internal/snapshots/{instance_id}", self._snapshot)
         app.router.add_get("/internal/changes", self._changes)
         app.router.add_get("/internal/grants/{user_id}", self._grant)
+        app.router.add_get("/internal/retention", self._retention)
         app.router.add_get("/internal/api-keys/{digest}", self._api_key)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
@@ -83,6 +86,14 @@ class FakeControlPlane:
         rows = sorted((row for row in rows if row.revision > since), key=lambda row: row.revision)
         page = tuple(rows[:limit])
         return _json(ChangePage(page, page[-1].revision if page else since, len(rows) > limit))
+
+    async def _retention(self, request: web.Request) -> web.Response:
+        """Pages of one, so that whoever asks has to turn them."""
+        self._check(request)
+        after = request.query.get("after", "")
+        rest = sorted((org_id for org_id in self.retention if str(org_id) > after), key=str)
+        page = tuple(OrganizationRetention(org_id, self.retention[org_id]) for org_id in rest[:1])
+        return _json(RetentionPage(page, rest[0] if len(rest) > 1 else None))
 
     async def _grant(self, request: web.Request) -> web.Response:
         self._check(request)

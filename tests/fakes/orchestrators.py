@@ -1,11 +1,13 @@
 """Orchestrators that do what a test says, and a builder that counts what it made and what was given back."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 from uuid import UUID
 
 from runtime_worker.engines.base import EventSink, RunRequest, RunResult
-from runtime_worker.models.base import Usage
+from runtime_worker.engines.choices import ModelKey
+from runtime_worker.models.base import ModelClient, Usage
 from shared.errors import OrchestratorBuildFailed
 from shared.snapshots import OrchestratorSnapshot
 
@@ -66,6 +68,8 @@ class _Told:
 
 
 class ScriptedBuilt:
+    models: Mapping[ModelKey, ModelClient] = MappingProxyType({})
+
     def __init__(self, orchestrator: ScriptedOrchestrator, builder: "ScriptedBuilder") -> None:
         self.orchestrator = orchestrator
         self._builder = builder

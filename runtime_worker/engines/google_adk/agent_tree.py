@@ -26,7 +26,7 @@ class AgentTree:
     def __init__(self, mode: ModeWork[Any, Any, Any], instance: Any) -> None:
         self._entry = mode.entry.value
         self._routes = mode.routes(instance.policy.shape)
-        plugin_agents = getattr(instance, "agents", {}).values()
+        plugin_agents = instance.agents.values()
         # ADK wants identifiers; the number keeps apart what only differs in what those cannot have.
         self._plugin_agents = {
             agent.name: f"agent_{number}_{_NOT_IN_IDENTIFIERS.sub('_', agent.name)}"

@@ -71,6 +71,8 @@ async def load_anchor(state: GroundedState, run: Run) -> Update:
 async def _load(run: Run) -> Mapping[str, Any]:
     if not run.request.resource_id:
         return {}
+    # A plugin's own code runs here, as it does in a tool.
+    await run.telling.sink.recorded()
     seconds = run.instance.tool_timeout_seconds
     try:
         async with asyncio.timeout(seconds + GRACE_SECONDS):
@@ -80,6 +82,7 @@ async def _load(run: Run) -> Mapping[str, Any]:
 
 
 async def _plugin_rules(anchor: Mapping[str, Any], run: Run) -> str:
+    await run.telling.sink.recorded()
     seconds = run.instance.tool_timeout_seconds
     try:
         async with asyncio.timeout(seconds + GRACE_SECONDS):

@@ -1,6 +1,8 @@
 """Frameworks, providers and the model catalogue."""
 
+from control_plane.wiring import Resources
 from tests.integration.control_plane.callers import Caller, World
+from tests.integration.control_plane.workshop import Workshop
 
 MODEL = {
     "provider": "openai",
@@ -52,3 +54,17 @@ async def test_only_the_platform_keeps_the_catalogue(world: World) -> None:
 
     assert (await tenant.admin.get("/api/admin/providers/models")).status_code == 403
     assert (await tenant.admin.post("/api/admin/providers/models", MODEL)).status_code == 403
+
+
+async def test_every_default_prompt_can_be_read_and_sent_back_as_an_override(
+    world: World, resources: Resources
+) -> None:
+    shop = await Workshop.open(world, resources)
+
+    prompts = {p["node"]: p for p in (await shop.member.get("/api/engine/supervisor/prompts")).json()["items"]}
+
+    assert prompts["supervisor_node"]["slots"] == ["plugins", "signals"]
+    assert prompts["autocompact"]["slots"] == []
+    overrides = {node: {"prompt_override": prompt["template"] + " Be kind."} for node, prompt in prompts.items()}
+    await shop.orchestrator(config={"default_llm_config_id": shop.llm_config_id, "mode_config": overrides})
+    assert (await shop.member.get("/api/engine/swarm/prompts")).status_code == 404

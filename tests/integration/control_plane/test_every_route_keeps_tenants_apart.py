@@ -18,7 +18,11 @@ from shared.ids import new_id
 from tests.integration.control_plane.callers import Caller, World
 from tests.integration.control_plane.workshop import Workshop, add_plugin
 
-NOT_ABOUT_TENANTS = {"/api/frameworks/{framework}/supported-providers", "/api/providers/{provider}/models"}
+NOT_ABOUT_TENANTS = {
+    "/api/frameworks/{framework}/supported-providers",
+    "/api/providers/{provider}/models",
+    "/api/engine/{mode}/prompts",
+}
 VOLATILE = {"x-request-id", "content-length", "date"}
 
 ORG, ADMIN = "/api/orgs/{org_id}", "/api/admin"
@@ -60,6 +64,9 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", INSTANCE + "/completion/{operation}"): CHAT,
     ("POST", ORG + "/completion/{operation}"): {**CHAT, "instance_id": ANY},
     ("PATCH", ORG + "/conversations/{rest}"): {"title": "mine"},
+    ("POST", ORG + "/settings"): {"settings": {"on_disconnect": "cancel"}},
+    ("PUT", ORG + "/orchestrator-defaults"): {"settings": {"run_timeout": {"value": 1}}},
+    ("PATCH", ADMIN + "/settings/{key}"): {"value": 1},
     ("PATCH", ADMIN + "/orgs/{org_id}"): {"status": "suspended"},
     ("POST", ADMIN + "/orgs/{org_id}/users"): USER,
     ("PATCH", ADMIN + "/users/{user_id}"): {"password": "a long enough one"},
@@ -70,6 +77,7 @@ BODIES: dict[tuple[str, str], Any] = {
 }
 WITHOUT_A_BODY = {
     *(("GET", ORG + path) for path in ("", "/users", "/users/{user_id}", "/conversations", "/conversations/{rest}")),
+    *(("GET", ORG + path) for path in ("/settings", "/orchestrator-defaults")),
     *(("GET", ORG + path) for path in ("/llm-configs", "/llm-configs/{config_id}", "/plugins", "/orchestrators")),
     *(("GET", ORG + "/plugins" + path) for path in ("/{plugin_id}", "/{pid}/versions", "/{plugin_id}/settings-schema")),
     *(("GET", catalogue + "/plugins/uploads/{upload_id}") for catalogue in (ORG, ADMIN)),
@@ -163,6 +171,7 @@ async def test_what_another_organization_has_looks_like_what_nobody_has(
         "role_id": str(role.json()["id"]),
         "operation": "chat",
         "rest": str(new_id()),
+        "key": "run_timeout",
     }
     unknown = {**{name: str(new_id()) for name in theirs}, "pid": "com.nobodys.thing", "operation": "chat"}
     mine = await world.tenant()

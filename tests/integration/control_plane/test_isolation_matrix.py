@@ -150,6 +150,8 @@ async def test_every_caller_gets_from_every_route_what_the_permissions_say(
         "digest": "0" * 64,
         "session_id": (await shop.admin.get("/api/me/sessions")).json()["items"][0]["id"],
         "framework": "langgraph",
+        "mode": "supervisor",
+        "key": "max_message_chars",
         "provider": "openai",
         "operation": "chat",
         "rest": str(new_id()),

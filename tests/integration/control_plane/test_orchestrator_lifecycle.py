@@ -193,6 +193,7 @@ async def test_only_workers_may_ask_the_internal_routes(shop: Workshop, root: Ca
     for path in (
         f"/internal/snapshots/{made['instance_id']}",
         "/internal/changes?since=0",
+        "/internal/retention",
         f"/internal/grants/{root.user_id}",
     ):
         for headers in ({}, {"Authorization": f"Bearer {root.token}"}, {"Authorization": WORKER["Authorization"][:-1]}):

@@ -23,16 +23,21 @@ async def refused(shop: Workshop, method: str, path: str, body: dict[str, Any]) 
     return field
 
 
+async def effective(shop: Workshop, made: dict[str, Any], key: str) -> Any:
+    answer = await shop.admin.get(shop.at(made, "/effective-config"))
+    return answer.json()["values"][f"config.mode_config.{key}"]["value"]
+
+
 @pytest.mark.parametrize("mode", ["supervisor", "coordinator", "handoff"])
 async def test_a_mode_of_any_plugins_is_created_with_its_defaults(shop: Workshop, mode: str) -> None:
     made = await shop.orchestrator(mode=mode)
-    assert (made["mode"], made["config"]["mode_config"]["run_timeout"]) == (mode, 300)
+    assert (made["mode"], await effective(shop, made, "run_timeout")) == (mode, 300)
 
 
 async def test_a_grounded_orchestrator_has_exactly_one_scoped_plugin(shop: Workshop, resources: Resources) -> None:
     await add_plugin(resources, ORDERS, is_scoped=True)
     made = await shop.orchestrator(mode="grounded", active_plugin_ids=[ORDERS])
-    assert made["config"]["mode_config"]["enabled_validator"] is True
+    assert await effective(shop, made, "enabled_validator") is True
     for plugins in ([CALCULATOR], [ORDERS, CALCULATOR]):
         body = shop.body(mode="grounded", active_plugin_ids=plugins)
         assert await refused(shop, "post", shop.path, body) == "active_plugin_ids"

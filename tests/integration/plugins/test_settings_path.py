@@ -7,9 +7,10 @@ from typing import Any
 
 import httpx
 import msgspec
+import psycopg
 import pytest
+from psycopg import sql
 from redis.asyncio import Redis
-from sqlalchemy import text
 
 from control_plane.wiring import Resources
 from runtime_worker.plugins.registry import BundleRegistry
@@ -17,7 +18,7 @@ from shared.settings import WorkerSettings
 from shared.snapshots import OrchestratorSnapshot
 from tests.fakes.control_plane import FakeControlPlane
 from tests.fakes.plugin_packages import package
-from tests.integration.control_plane.callers import Caller, World
+from tests.integration.control_plane.callers import World
 from tests.integration.control_plane.test_worker_feed import snapshot_of
 from tests.integration.control_plane.workshop import Workshop
 from tests.integration.runtime_worker.worker import eventually, running_worker, worker_settings
@@ -204,7 +205,7 @@ async def test_a_version_that_needs_more_is_not_switched_to(path: SettingsPath) 
 
 
 async def test_a_secret_is_in_no_answer_row_event_snapshot_cache_or_log(
-    path: SettingsPath, resources: Resources, root: Caller, redis_url: str, capfd: pytest.CaptureFixture[str]
+    path: SettingsPath, postgres_owner_url: str, redis_url: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     plugin = await path.upload()
     made = await path.orchestrator(city="Bonn", token=SECRET)
@@ -229,7 +230,7 @@ async def test_a_secret_is_in_no_answer_row_event_snapshot_cache_or_log(
     places = {
         "answers": json.dumps(told),
         "snapshot": msgspec.json.encode(snapshot).decode(),
-        "database": await _every_row(resources),
+        "database": await _every_row(postgres_owner_url),
         "redis": await _every_value(redis_url),
         "logs": "".join(capfd.readouterr()),
     }
@@ -270,15 +271,14 @@ def _without_setting(snapshot: OrchestratorSnapshot, key: str) -> OrchestratorSn
     return msgspec.structs.replace(snapshot, plugins=(msgspec.structs.replace(plugin, settings=settings),))
 
 
-async def _every_row(resources: Resources) -> str:
-    """Every row of every table, as PostgreSQL writes it."""
-    async with resources.engine.connect() as connection:
-        tables = (
-            await connection.execute(text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'"))
-        ).scalars()
+async def _every_row(postgres_owner_url: str) -> str:
+    """Every row of every table and organization, as PostgreSQL writes it."""
+    async with await psycopg.AsyncConnection.connect(postgres_owner_url) as connection:
+        tables = await connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
         rows: list[str] = []
-        for table in tables.all():
-            rows += (await connection.execute(text(f'SELECT t::text FROM "{table}" t'))).scalars()
+        for (table,) in await tables.fetchall():
+            written = await connection.execute(sql.SQL("SELECT t::text FROM {} t").format(sql.Identifier(table)))
+            rows += (row for (row,) in await written.fetchall())
     return "\n".join(rows)
 
 

@@ -27,6 +27,8 @@ BODIES: dict[tuple[str, str], Any] = {
     ("DELETE", "/conversations/{conversation_id}"): None,
     ("GET", "/conversations/{conversation_id}/messages"): None,
     ("GET", "/runs/{run_id}"): None,
+    ("GET", "/runs/{run_id}/stream"): None,
+    ("GET", "/orchestrators/{instance_id}/completion/starters"): None,
     ("POST", "/runs/{run_id}/cancel"): None,
 }
 

@@ -38,9 +38,9 @@ async def test_a_lock_is_held_once_and_expires_unless_renewed(redis: Redis) -> N
     await redis.expire(LOCK, 1)
     await one._renew_all([run])
     assert await redis.ttl(LOCK) > 1
-    assert await one.is_alive(run.run_id)
+    assert await one.is_alive(ORG, run.run_id)
     await one.release(ORG, CONVERSATION, run.run_id)
-    assert not await one.is_alive(run.run_id)
+    assert not await one.is_alive(ORG, run.run_id)
     await two.acquire(ORG, CONVERSATION, new_id())
 
 

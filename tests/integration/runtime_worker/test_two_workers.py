@@ -2,11 +2,13 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from faststream.nats import NatsBroker
 
 from runtime_worker.engines.base import EventSink, RunRequest
+from runtime_worker.turn.run_locks import CLAIMS
 from shared.clock import SystemClock
 from shared.events import OrchestratorReload, encode_event, routing_key
 from shared.events.topology import STREAM
@@ -58,6 +60,10 @@ async def test_a_run_is_found_blocked_on_and_cancelled_from_another_worker(
         assert (await there.call("GET", f"/runs/{run}"))[1]["status"] == "cancelled"
 
 
+async def nothing(*_: Any) -> None:
+    """What a worker does that is not there any more."""
+
+
 async def test_the_run_of_a_lost_worker_is_found_out(
     settings: WorkerSettings, control_plane: FakeControlPlane, instance: OrchestratorSnapshot, tmp_path: Path
 ) -> None:
@@ -73,8 +79,9 @@ async def test_the_run_of_a_lost_worker_is_found_out(
             opening = await stream.next()
             assert opening is not None
             run = opening.data["run_id"]
-            # As if its worker had been killed and its keys had expired.
-            await one.worker.redis.delete(f"run:{run}")
+            # As if its worker had been killed, and Redis had lost what it knew.
+            one.worker._locks._renew_all = nothing  # type: ignore[assignment,method-assign]
+            await one.worker.redis.delete(CLAIMS, f"run:{run}")
             _, found = await there.call("GET", f"/runs/{run}")
             assert (found["status"], found["error"]["code"]) == ("failed", "OR-0007")
             assert (await here.call("POST", f"/runs/{run}/cancel"))[0] == 202

@@ -9,10 +9,10 @@ from shared.orchestrator_config import default_config
 from shared.prompts import DEFAULT_PROMPTS, as_data, fill, slots
 
 ANSWER_NODES: list[tuple[Mode, ModeNode]] = [
-    *((Mode.SUPERVISOR, node) for node in supervisor.ANSWER_NODES),
-    *((Mode.COORDINATOR, node) for node in coordinator.ANSWER_NODES),
-    *((Mode.HANDOFF, node) for node in handoff.ANSWER_NODES),
-    *((Mode.GROUNDED, node) for node in grounded.ANSWER_NODES),
+    *((Mode.SUPERVISOR, node) for node in sorted(supervisor.ANSWER_NODES)),
+    *((Mode.COORDINATOR, node) for node in sorted(coordinator.ANSWER_NODES)),
+    *((Mode.HANDOFF, node) for node in sorted(handoff.ANSWER_NODES)),
+    *((Mode.GROUNDED, node) for node in sorted(grounded.ANSWER_NODES)),
 ]
 
 
@@ -22,7 +22,7 @@ def test_every_node_that_can_be_overridden_has_a_prompt(mode: Mode) -> None:
     assert nodes == set(DEFAULT_PROMPTS[mode])
 
 
-@pytest.mark.parametrize(("mode", "node"), ANSWER_NODES)
+@pytest.mark.parametrize(("mode", "node"), sorted(ANSWER_NODES))
 def test_who_the_assistant_is_reaches_every_node_that_writes_to_the_user(mode: Mode, node: ModeNode) -> None:
     assert "whoami" in slots(DEFAULT_PROMPTS[mode][node.value])
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 
 from runtime_worker.models.base import ModelMessage, ModelToolCall
+from shared.frameworks import Mode
 from tests.contract.engines.bundles import CALC, add
 from tests.contract.engines.catalogue import in_every_mode
 from tests.contract.engines.meanwhile import first, recorded_late, time_passes
@@ -34,7 +35,11 @@ def one_tool(walk: Walk) -> Scenario:
 def a_tool_waits_until_the_turn_is_on_record(walk: Walk) -> Scenario:
     """The model may think while a message is being stored; what touches the world may not begin."""
     path = walk.turn(ADDED, answer=says("5"))
-    return walk.scenario(path, meanwhile=recorded_late(after=walk.in_tool(ADDED).call_count))
+    if walk.mode is Mode.GROUNDED:
+        # So that nothing of the plugin is needed before its tool.
+        path = path.configured(scope_rules="Sums.")
+    late = recorded_late(after=walk.in_tool(ADDED).call_count)
+    return walk.scenario(path, meanwhile=late, anchor={"name": "Sums"})
 
 
 @in_every_mode

@@ -1,0 +1,25 @@
+"""What a caller asks for when it starts a turn."""
+
+from uuid import UUID
+
+import msgspec
+
+from shared.chat_settings import OnDisconnect
+
+
+class TurnRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One message to an instance. `is_followed` says whether the caller wants the events or only the answer.
+
+    `on_disconnect` None leaves it to the organization's setting. `run_id` is given when somebody knows the run by it
+    before it begins. `is_queued` says that it waits for the conversation's running turn instead of being refused.
+    """
+
+    org_id: UUID
+    instance_id: UUID
+    message: str
+    conversation_id: UUID | None
+    resource_id: str | None
+    is_followed: bool
+    on_disconnect: OnDisconnect | None = None
+    run_id: UUID | None = None
+    is_queued: bool = False

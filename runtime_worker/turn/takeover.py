@@ -1,0 +1,146 @@
+"""Ending what other workers left behind: a run whose worker is gone is finished by whichever worker claims it first.
+
+Nobody waits for ever: the conversation is free again, the client gets a last event, and what it was shown of an answer
+is stored. A run of which nothing was shown and that has called no tool begins anew instead, once, and nobody notices.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import msgspec
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from runtime_worker.conversations.base import ConversationStore, Message, RunError, RunRecord, TurnEnd
+from runtime_worker.stream.journal import EventJournal
+from runtime_worker.stream.run_stream import RunStream
+from runtime_worker.stream.story import Story, read_story
+from runtime_worker.turn.backlog import SaveBacklog
+from runtime_worker.turn.endings import last_event
+from runtime_worker.turn.execution import estimate, token_usage
+from runtime_worker.turn.run_locks import LostRun, RunLocks
+from shared.clock import Clock
+from shared.errors import DomainError, WorkerLost
+from shared.logging import get_logger
+
+SWEEP_SECONDS = 0.5
+LAST_EPOCH_TO_RESTART = 2
+"""A run that lost two workers may be what kills them."""
+
+Restart = Callable[[LostRun, RunRecord, Story], Awaitable[None]]
+"""Begins a run anew in this worker. Raises DomainError when that cannot be done."""
+
+log = get_logger(__name__)
+
+
+class Takeover:
+    """Looks for lost runs until cancelled. One that cannot be ended now is looked for again when its claim ran out."""
+
+    def __init__(
+        self,
+        redis: "Redis",
+        locks: RunLocks,
+        store: ConversationStore,
+        backlog: SaveBacklog,
+        journal: EventJournal,
+        restart: Restart,
+        clock: Clock,
+    ) -> None:
+        self._redis = redis
+        self._locks = locks
+        self._store = store
+        self._backlog = backlog
+        self._journal = journal
+        self._restart = restart
+        self._clock = clock
+
+    async def run(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            try:
+                lost = await self._locks.take_lost()
+            except RedisError as error:
+                log.warning("lost_runs_not_looked_for", reason=type(error).__name__)
+                continue
+            if lost:
+                await asyncio.gather(*(self._end(run) for run in lost))
+
+    async def _end(self, lost: LostRun) -> None:
+        try:
+            record = await self._store.find_run(lost.org_id, lost.run_id)
+            if record is None:
+                # Its worker went while the turn was being stored: nobody was told of it.
+                await self._locks.forget(lost)
+                return
+            story = await read_story(self._redis, lost.run_id)
+            if record.status not in ("queued", "running"):
+                await self._tell_end(lost, record, story)
+                return
+            may_begin_anew = not story.has_acted and lost.epoch <= LAST_EPOCH_TO_RESTART
+            if not (may_begin_anew and await self._began_anew(lost, record, story)):
+                await self._fail(lost, record, story)
+        except (DomainError, RedisError) as error:
+            log.warning("takeover_postponed", run_id=str(lost.run_id), reason=type(error).__name__)
+        except Exception:  # One run that cannot be ended must not keep the others from it.
+            log.exception("takeover_failed", run_id=str(lost.run_id), org_id=str(lost.org_id))
+
+    async def _began_anew(self, lost: LostRun, record: RunRecord, story: Story) -> bool:
+        try:
+            await self._restart(lost, record, story)
+        except DomainError as error:
+            log.info("run_not_restarted", run_id=str(lost.run_id), code=error.code)
+            return False
+        log.warning("run_restarted", run_id=str(lost.run_id), org_id=str(lost.org_id), epoch=lost.epoch)
+        return True
+
+    async def _fail(self, lost: LostRun, record: RunRecord, story: Story) -> None:
+        stream = self._stream(lost, story)
+        stream.close_open("the worker was lost")
+        error = WorkerLost()
+        ended = msgspec.structs.replace(
+            record,
+            status="failed",
+            ended_at=self._clock.now(),
+            error=RunError(error.code, error.detail, error.retryable),
+            usage=token_usage(estimate(story.text)),
+            last_seq=stream.last_seq + 1,
+            message_id=record.answer_id if story.text else None,
+            epoch=lost.epoch,
+        )
+        answer = None
+        if story.text and record.answer_id is not None:
+            answer = Message(
+                message_id=record.answer_id,
+                conversation_id=record.conversation_id,
+                run_id=record.run_id,
+                role="assistant",
+                content=story.text,
+                created_at=self._clock.now(),
+                usage=ended.usage,
+                status="partial",
+            )
+        saved = await self._backlog.save(lost.org_id, TurnEnd(run=ended, answer=answer))
+        await self._over(lost, ended, stream, saved=saved)
+        log.warning("run_taken_over", run_id=str(lost.run_id), org_id=str(lost.org_id), shown_chars=len(story.text))
+
+    async def _tell_end(self, lost: LostRun, record: RunRecord, story: Story) -> None:
+        """Its worker had stored the end and could not tell it any more."""
+        stream = self._stream(lost, story)
+        if not story.is_over:
+            stream.close_open("the worker was lost")
+            answer = await self._store.find_answer(lost.org_id, record)
+            if answer is not None and answer.content.startswith(story.text):
+                stream.message(answer.content[len(story.text) :], story.last_node)
+        await self._over(lost, record, stream, saved=True)
+
+    async def _over(self, lost: LostRun, record: RunRecord, stream: RunStream, *, saved: bool) -> None:
+        await self._locks.release(lost.org_id, record.conversation_id, lost.run_id, lost.epoch)
+        stream.end(*last_event(record, saved=saved))
+
+    def _stream(self, lost: LostRun, story: Story) -> RunStream:
+        """Goes on where the story stopped. Its first event keeps a worker that wakes up from adding to it."""
+        stream = RunStream(
+            lost.run_id, is_followed=False, log=self._journal.begin(lost.run_id, lost.epoch), after=story
+        )
+        stream.record()
+        return stream

@@ -1,0 +1,304 @@
+"""Runs that outlive their client's connection, their worker, and both."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from msgspec.structs import replace
+
+from runtime_worker.conversations.base import RunRecord, TurnEnd
+from runtime_worker.engines.base import EventSink, RunRequest
+from runtime_worker.stream.journal import events_key
+from runtime_worker.turn.run_locks import CLAIMS, LostRun
+from shared.ids import new_id
+from shared.settings import WorkerSettings
+from shared.snapshots import OrchestratorSnapshot
+from tests.fakes.control_plane import FakeControlPlane
+from tests.fakes.orchestrators import ScriptedBuilder, say
+from tests.integration.runtime_worker.worker import (
+    Caller,
+    Event,
+    RunningWorker,
+    Stream,
+    eventually,
+    running_worker,
+    worker_settings,
+)
+
+
+class Pair:
+    """Two workers, and the same member at each. `go_on` lets the scripts below finish."""
+
+    def __init__(self, one: RunningWorker, two: RunningWorker, here: Caller, there: Caller) -> None:
+        self.one, self.two = one, two
+        self.here, self.there = here, there
+
+    async def lose(self, run_id: str, org_id: UUID) -> None:
+        """The first worker stops vouching for anything, as one does that is paused, and its claim has run out."""
+
+        async def nothing(*_: Any) -> Sequence[LostRun]:
+            return []
+
+        locks = self.one.worker._locks
+        locks._renew_all = nothing  # type: ignore[assignment,method-assign]
+        locks.take_lost = nothing  # type: ignore[assignment,method-assign]
+        for run in self.one.worker.table.all():
+            run.claimed_at = float("-inf")
+        locks._renewed_at = float("-inf")
+        await self.one.worker.redis.zadd(CLAIMS, {f"{org_id}:{run_id}": 0})
+
+
+@pytest.fixture
+async def pair(
+    settings: WorkerSettings,
+    control_plane: FakeControlPlane,
+    instance: OrchestratorSnapshot,
+    builder: ScriptedBuilder,
+    tmp_path: Path,
+) -> AsyncIterator[Pair]:
+    others = worker_settings(
+        control_plane=control_plane,
+        redis_url=settings.redis_url,
+        mongo_url=settings.mongo_url,
+        broker_url=settings.broker_url,
+        home=tmp_path,
+    )
+    async with (
+        running_worker(settings, control_plane, builder) as one,
+        running_worker(others, control_plane, builder) as two,
+    ):
+        here = await one.sign_in(instance.org_id)
+        yield Pair(one, two, here, await two.sign_in(instance.org_id, user_id=here.user_id))
+
+
+class Halting:
+    """Says `before`, waits to be told to go on, and says `after`."""
+
+    def __init__(self, before: Sequence[str], after: Sequence[str]) -> None:
+        self._before, self._after = before, after
+        self.go_on = asyncio.Event()
+        self.begun = 0
+
+    async def __call__(self, request: RunRequest, sink: EventSink) -> None:
+        self.begun += 1
+        sink.agent_start("assistant", "conversational_node")
+        await say(sink, *self._before)
+        await self.go_on.wait()
+        await say(sink, *self._after)
+        sink.agent_end("assistant", "conversational_node")
+
+
+async def opening_of(stream: Stream) -> Event:
+    opening = await stream.next()
+    assert opening is not None
+    return opening
+
+
+async def until(stream: Stream, text: str) -> list[Event]:
+    """Read until this fragment has come."""
+    events: list[Event] = []
+    while not events or events[-1].data.get("content") != text:
+        event = await stream.next()
+        assert event is not None
+        events.append(event)
+    return events
+
+
+def text_of(events: Sequence[Event]) -> str:
+    return "".join(event.data["content"] for event in events if event.name == "message")
+
+
+async def resumed(caller: Caller, run_id: str, last_event_id: str | None = None) -> list[Event]:
+    headers = caller.headers | ({"Last-Event-ID": last_event_id} if last_event_id else {})
+    async with caller.http.get(f"{caller.url}/runs/{run_id}/stream", headers=headers) as response:
+        assert response.headers["Content-Type"].startswith("text/event-stream")
+        return [event async for event in Stream(response)]
+
+
+async def messages(caller: Caller, conversation_id: str) -> list[tuple[str, str]]:
+    _, page = await caller.call("GET", f"/conversations/{conversation_id}/messages")
+    return [(message["role"], message["content"]) for message in page["items"]]
+
+
+async def test_a_client_that_lost_its_connection_goes_on_at_another_worker_without_gap_or_repetition(
+    pair: Pair, instance: OrchestratorSnapshot, builder: ScriptedBuilder
+) -> None:
+    builder.script = script = Halting(["one ", "two "], ["three ", "four"])
+    async with pair.here.streaming(instance.instance_id, "go") as stream:
+        opening = await opening_of(stream)
+        seen = [opening, *await until(stream, "two ")]
+    resuming = asyncio.create_task(resumed(pair.there, opening.data["run_id"], seen[-1].id))
+    whole = asyncio.create_task(resumed(pair.there, opening.data["run_id"]))
+    await asyncio.sleep(0.05)
+    script.go_on.set()
+    rest = await resuming
+    assert text_of(seen) + text_of(rest) == "one two three four"
+    numbers = [int(event.id.rpartition(":")[2]) for event in [*seen, *rest]]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert (rest[-1].name, rest[-1].data["status"]) == ("metadata", "completed")
+    assert await whole == [*seen, *rest]
+    # Again afterwards, when all of it is past.
+    assert await resumed(pair.here, opening.data["run_id"], seen[-1].id) == rest
+
+
+async def test_what_cannot_be_resumed_is_told_plainly(pair: Pair, instance: OrchestratorSnapshot) -> None:
+    _, answer = await pair.here.chat(instance.instance_id, "hi")
+    run, path = answer["run_id"], f"/runs/{answer['run_id']}/stream"
+
+    async def asked(caller: Caller, last_event_id: str | None = None) -> tuple[int, str]:
+        headers = caller.headers | ({"Last-Event-ID": last_event_id} if last_event_id else {})
+        async with caller.http.get(caller.url + path, headers=headers) as response:
+            body = await response.json(content_type=None)
+            return response.status, body["code"]
+
+    assert await asked(pair.there, f"{run}:900000") == (410, "OR-0011")
+    assert await asked(pair.there, f"{new_id()}:1") == (422, "VA-0002")
+    assert await asked(pair.there, f"{run}:-1") == (422, "VA-0002")
+    assert (await asked(await pair.two.sign_in(instance.org_id)))[0] == 404
+    assert (await asked(await pair.two.sign_in(new_id())))[0] == 404
+    await eventually(lambda: pair.one.worker.redis.delete(events_key(UUID(run))))
+    assert await asked(pair.there) == (410, "OR-0011")
+
+
+async def test_a_run_whose_worker_is_lost_ends_elsewhere_with_what_was_shown(
+    pair: Pair, instance: OrchestratorSnapshot, builder: ScriptedBuilder
+) -> None:
+    builder.script = script = Halting(["shown ", "so far "], ["never"])
+    async with pair.here.streaming(instance.instance_id, "go") as stream:
+        opening = await opening_of(stream)
+        run, conversation = opening.data["run_id"], opening.data["conversation_id"]
+        seen = await until(stream, "so far ")
+        following = asyncio.create_task(resumed(pair.there, run))
+        await pair.lose(run, instance.org_id)
+        followed = await following
+        assert (followed[-1].name, followed[-1].data["code"], followed[-1].data["retryable"]) == (
+            "error",
+            "OR-0007",
+            True,
+        )
+        assert text_of(followed) == text_of(seen)
+        starts = [event.data["node"] for event in followed if event.name == "agent_start"]
+        assert [event.data["node"] for event in followed if event.name == "agent_end"] == starts
+        _, record = await pair.there.call("GET", f"/runs/{run}")
+        assert (record["status"], record["error"]["code"]) == ("failed", "OR-0007")
+        assert await messages(pair.there, conversation) == [("user", "go"), ("assistant", "shown so far ")]
+        # The lost one wakes up and goes on talking. Nobody hears it; who still listens there learns that it is over.
+        script.go_on.set()
+        late = [event async for event in stream]
+    assert late[-1].data["code"] == "OR-0007"
+    assert await messages(pair.there, conversation) == [("user", "go"), ("assistant", "shown so far ")]
+    assert await resumed(pair.there, run) == followed
+    builder.script = Halting([], ["next"])
+    builder.script.go_on.set()
+    status, answer = await pair.there.chat(instance.instance_id, "again", conversation_id=conversation)
+    assert (status, answer["response"]) == (200, "next")
+
+
+async def test_a_run_that_had_shown_nothing_begins_anew_elsewhere_and_nobody_notices(
+    pair: Pair, instance: OrchestratorSnapshot, builder: ScriptedBuilder
+) -> None:
+    builder.script = script = Halting([], ["hello"])
+    async with pair.here.streaming(instance.instance_id, "go") as stream:
+        opening = await opening_of(stream)
+        run, conversation = opening.data["run_id"], opening.data["conversation_id"]
+        await eventually(lambda: script.begun == 1)
+        following = asyncio.create_task(resumed(pair.there, run))
+        await pair.lose(run, instance.org_id)
+        await eventually(lambda: script.begun == 2)
+        script.go_on.set()
+        followed = await following
+    assert (followed[-1].data["status"], followed[-1].data["saved"]) == ("completed", True)
+    assert text_of(followed) == "hello"
+    assert [event.name for event in followed].count("metadata") == 2
+    numbers = [int(event.id.rpartition(":")[2]) for event in followed]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert await messages(pair.there, conversation) == [("user", "go"), ("assistant", "hello")]
+
+
+async def test_an_end_that_was_stored_and_not_told_is_told_by_another_worker(
+    pair: Pair, instance: OrchestratorSnapshot, builder: ScriptedBuilder
+) -> None:
+    builder.script = Halting(["one ", "two"], [])
+    builder.script.go_on.set()
+    events = await pair.here.stream(instance.instance_id, "go")
+    run = events[0].data["run_id"]
+    key = events_key(UUID(run))
+    redis = pair.one.worker.redis
+    await eventually(lambda: redis.exists(key))
+    # As if the worker had died between storing the end and telling it: the journal lacks the last entries.
+    rows: Any = await redis.xrange(key)
+    kept = b"".join(fields[b"e"] for _, fields in rows)
+    cut = kept.index(b"two")
+    await redis.delete(key)
+    await redis.xadd(key, {"e": kept[: kept.rindex(b"id: ", 0, cut)]}, id="1-3")
+    await redis.zadd(CLAIMS, {f"{instance.org_id}:{run}": 0})
+    told = await resumed(pair.there, run)
+    assert text_of(told) == "one two"
+    assert (told[-1].data["status"], told[-1].data["message_id"]) == ("completed", events[-1].data["message_id"])
+
+
+async def test_the_same_idempotency_key_is_the_same_run(
+    pair: Pair, instance: OrchestratorSnapshot, builder: ScriptedBuilder
+) -> None:
+    builder.script = script = Halting(["a", "b"], ["c"])
+    pair.here.headers["Idempotency-Key"] = pair.there.headers["Idempotency-Key"] = "order-1"
+    first = asyncio.create_task(pair.here.stream(instance.instance_id, "go"))
+    await eventually(lambda: script.begun == 1)
+    second = asyncio.create_task(pair.there.stream(instance.instance_id, "go"))
+    await asyncio.sleep(0.05)
+    script.go_on.set()
+    assert await first == await second
+    assert await pair.there.stream(instance.instance_id, "go") == await first
+    assert script.begun == 1
+    async with pair.there.streaming(instance.instance_id, "something else") as stream:
+        assert stream.response.status == 409
+        assert (await stream.response.json(content_type=None))["code"] == "VA-0006"
+    pair.here.headers["Idempotency-Key"] = "order-2"
+    answers = [await pair.here.chat(instance.instance_id, "go") for _ in range(2)]
+    assert answers[0] == answers[1]
+    assert (answers[0][0], answers[0][1]["response"], script.begun) == (200, "abc", 2)
+
+
+async def test_a_request_that_began_nothing_does_not_use_up_its_key(pair: Pair, instance: OrchestratorSnapshot) -> None:
+    pair.here.headers["Idempotency-Key"] = "k"
+    unknown = new_id()
+    assert (await pair.here.chat(unknown, "hi"))[0] == 404
+    assert (await pair.here.chat(unknown, "hi"))[0] == 404
+    assert (await pair.here.chat(instance.instance_id, "hi"))[0] == 200
+
+
+async def test_a_queued_turn_waits_for_the_one_before_it(
+    pair: Pair, instance: OrchestratorSnapshot, builder: ScriptedBuilder
+) -> None:
+    builder.script = script = Halting(["x"], ["y"])
+    async with pair.here.streaming(instance.instance_id, "first") as stream:
+        conversation = (await opening_of(stream)).data["conversation_id"]
+        body = {"conversation_id": conversation}
+        assert (await pair.there.chat(instance.instance_id, "refused", **body))[0] == 409
+        queued = asyncio.create_task(pair.there.chat(instance.instance_id, "second", concurrency="queue", **body))
+        await asyncio.sleep(0.2)
+        assert script.begun == 1
+        script.go_on.set()
+        assert (await queued)[0] == 200
+    assert await messages(pair.there, conversation) == [
+        ("user", "first"), ("assistant", "xy"), ("user", "second"), ("assistant", "xy"),
+    ]  # fmt: skip
+
+
+async def test_of_two_ends_the_later_epoch_is_believed(pair: Pair, instance: OrchestratorSnapshot) -> None:
+    _, answer = await pair.here.chat(instance.instance_id, "hi")
+    store = pair.one.worker.store
+    stored = await store.find_run(instance.org_id, UUID(answer["run_id"]))
+    assert stored is not None
+
+    async def end_as(epoch: int, status: Any) -> RunRecord:
+        await store.end_turn(instance.org_id, TurnEnd(run=replace(stored, epoch=epoch, status=status), answer=None))
+        found = await store.find_run(instance.org_id, stored.run_id)
+        assert found is not None
+        return found
+
+    assert (await end_as(3, "failed")).status == "failed"
+    assert (await end_as(2, "completed")).status == "failed"
