@@ -124,13 +124,15 @@ class Takeover:
         log.warning("run_taken_over", run_id=str(lost.run_id), org_id=str(lost.org_id), shown_chars=len(story.text))
 
     async def _tell_end(self, lost: LostRun, record: RunRecord, story: Story) -> None:
-        """Its worker had stored the end and could not tell it any more."""
+        """Its worker had stored the end and could not tell it, or had told it and could not give its claim back."""
+        if story.is_over:
+            await self._locks.release(lost.org_id, record.conversation_id, lost.run_id, lost.epoch)
+            return
         stream = self._stream(lost, story)
-        if not story.is_over:
-            stream.close_open("the worker was lost")
-            answer = await self._store.find_answer(lost.org_id, record)
-            if answer is not None and answer.content.startswith(story.text):
-                stream.message(answer.content[len(story.text) :], story.last_node)
+        stream.close_open("the worker was lost")
+        answer = await self._store.find_answer(lost.org_id, record)
+        if answer is not None and answer.content.startswith(story.text):
+            stream.message(answer.content[len(story.text) :], story.last_node)
         await self._over(lost, record, stream, saved=True)
 
     async def _over(self, lost: LostRun, record: RunRecord, stream: RunStream, *, saved: bool) -> None:

@@ -240,6 +240,26 @@ async def test_an_end_that_was_stored_and_not_told_is_told_by_another_worker(
     assert (told[-1].data["status"], told[-1].data["message_id"]) == ("completed", events[-1].data["message_id"])
 
 
+async def test_a_claim_that_was_left_behind_is_cleared_away_and_nothing_is_told_twice(
+    pair: Pair, instance: OrchestratorSnapshot
+) -> None:
+    events = await pair.here.stream(instance.instance_id, "hi")
+    run = events[0].data["run_id"]
+    claim = f"{instance.org_id}:{run}"
+    redis = pair.one.worker.redis
+    await eventually(lambda: redis.exists(events_key(UUID(run))))
+    before = await resumed(pair.there, run)
+    told = await redis.xlen(events_key(UUID(run)))
+    await redis.zadd(CLAIMS, {claim: 0})
+
+    async def cleared() -> bool:
+        return await redis.zscore(CLAIMS, claim) is None
+
+    await eventually(cleared)
+    assert await resumed(pair.there, run) == before == events
+    assert await redis.xlen(events_key(UUID(run))) == told
+
+
 async def test_the_same_idempotency_key_is_the_same_run(
     pair: Pair, instance: OrchestratorSnapshot, builder: ScriptedBuilder
 ) -> None:
