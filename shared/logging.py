@@ -8,6 +8,9 @@ import structlog
 
 LogFormat = Literal["json", "console"]
 
+_processors: list[structlog.typing.Processor] = []
+"""One list for the whole process: loggers keep the one they met first, also when logging is configured again."""
+
 
 def configure_logging(level: str = "INFO", fmt: LogFormat = "json") -> None:
     """Send structlog and the standard library's loggers through one pipeline. Call once, in `__main__`."""
@@ -42,8 +45,9 @@ def configure_logging(level: str = "INFO", fmt: LogFormat = "json") -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     # It logs messages and what did not parse of them, which is what tenants' tools were asked and what they answered.
     logging.getLogger("mcp").setLevel(logging.CRITICAL)
+    _processors[:] = [*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter]
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=_processors,
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,

@@ -25,8 +25,9 @@ CLAIM_SECONDS = 4.0
 """Four renewals, so that a busy moment does not cost a run; a lost worker is noticed within 5 s all the same."""
 MEMORY_SECONDS = 3600
 """How long a run that changed hands is remembered, for the worker that lost it and may wake up."""
-RELEASE_SECONDS = 0.5
-"""How long the end of a run waits for Redis; after that the release happens behind its back."""
+RELEASE_SECONDS = 2.0
+"""How long the end of a run waits for Redis, as long as for its saving; after that the release happens behind its back.
+The client is told of the end only then: it may send its next message the moment it reads that."""
 MAX_LOST = 50
 """How many lost runs one worker takes at a time; the others take the rest."""
 
@@ -124,6 +125,15 @@ class Claim(Protocol):
     def epoch(self) -> int: ...
 
 
+class Held(msgspec.Struct, frozen=True):
+    """A lock that was taken and is not given back yet: its run is going on, or about to."""
+
+    org_id: UUID
+    conversation_id: UUID
+    run_id: UUID
+    epoch: int = 1
+
+
 class LostRun(msgspec.Struct, frozen=True):
     """A run whose worker vouches for it no longer, and which is ours now, in the epoch that began with that."""
 
@@ -155,18 +165,28 @@ class RunLocks:
         self._release = redis.register_script(_RELEASE)
         self._take = redis.register_script(_TAKE)
         self._lost = redis.register_script(_LOST)
+        self._held: dict[UUID, Held] = {}
         self._unreleased: dict[UUID, tuple[UUID, UUID, int]] = {}
         self._renewed_at = float("-inf")
 
     async def acquire(self, org_id: UUID, conversation_id: UUID, run_id: UUID) -> None:
-        """Raises ConversationBusy naming the run that holds it."""
+        """From here on the run is vouched for, however long its start takes. Raises ConversationBusy naming the run
+        that holds it."""
+        self._held[run_id] = Held(org_id, conversation_id, run_id)
         args: list[_Argument] = [str(run_id), LOCK_SECONDS, _member(org_id, run_id), _CLAIM_MS, self._worker_id]
-        holder = await self._acquire(keys=_keys(org_id, conversation_id, run_id), args=args)
+        try:
+            holder = await self._acquire(keys=_keys(org_id, conversation_id, run_id), args=args)
+        except BaseException:
+            # It may have been taken, and nobody will give it back: it runs out.
+            del self._held[run_id]
+            raise
         if holder is not None:
+            del self._held[run_id]
             raise ConversationBusy(f"run {holder.decode()} is in progress in this conversation")
 
     async def release(self, org_id: UUID, conversation_id: UUID, run_id: UUID, epoch: int = 1) -> None:
         """Give the lock back; when Redis does not answer at once, later. Never raises."""
+        self._held.pop(run_id, None)
         try:
             async with asyncio.timeout(RELEASE_SECONDS):
                 await self._release_now(org_id, conversation_id, run_id, epoch)
@@ -197,6 +217,9 @@ class RunLocks:
         taken: list[LostRun] = []
         for member in members:
             org_id, run_id = (UUID(part) for part in member.decode().split(":"))
+            if run_id in self._held or self._table.find(run_id):
+                # Ours, and alive: it was this worker that stood still, and it is about to renew.
+                continue
             args: list[_Argument] = [member, self._worker_id, _CLAIM_MS]
             if epoch := int(await self._take(keys=[CLAIMS, _record(run_id)], args=args)):
                 taken.append(LostRun(org_id, run_id, epoch))
@@ -214,12 +237,16 @@ class RunLocks:
         while True:
             await asyncio.sleep(RENEW_SECONDS)
             try:
-                await self._renew_all([*self._table.all(), *self._unstored()])
+                await self._renew_all([*self._held.values(), *self._taken_over(), *self._unstored()])
                 for run_id, (org_id, conversation_id, epoch) in list(self._unreleased.items()):
                     await self._release_now(org_id, conversation_id, run_id, epoch)
                     self._unreleased.pop(run_id, None)
             except RedisError as error:
                 log.warning("run_locks_not_renewed", reason=type(error).__name__, runs=len(self._table))
+
+    def _taken_over(self) -> list[Run]:
+        """Runs of ours that began elsewhere: their locks were not taken here."""
+        return [run for run in self._table.all() if run.run_id not in self._held]
 
     async def _release_now(self, org_id: UUID, conversation_id: UUID, run_id: UUID, epoch: int) -> None:
         is_over = run_id not in {claim.run_id for claim in self._unstored()}
@@ -239,6 +266,7 @@ class RunLocks:
         lost = cast("Sequence[bytes]", await self._renew(keys=keys, args=args))
         self._renewed_at = asked_at
         for run_id in lost:
+            self._held.pop(UUID(run_id.decode()), None)
             if run := self._table.find(UUID(run_id.decode())):
                 log.error("run_was_taken_over", run_id=str(run.run_id), org_id=str(run.org_id))
                 run.lose()

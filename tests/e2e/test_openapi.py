@@ -102,9 +102,11 @@ async def test_generated_requests_get_the_answers_the_document_promises(stack: R
 
     broken = {label: outcome.problem for label, outcome in outcomes.items() if outcome.problem}
     assert not broken, "\n\n".join(f"{label}\n{problem}" for label, problem in broken.items())
-    # Refusals alone would prove little: most operations were also answered with what was asked for.
-    succeeded = [label for label, outcome in outcomes.items() if any(status < 300 for status in outcome.statuses)]
-    assert len(succeeded) > len(outcomes) / 2, sorted(set(outcomes) - set(succeeded))
+    # Refusals alone would prove little: most operations were also answered with what was asked for. Not deletions: they
+    # get made-up ids only, since what they delete the others could not be asked about any more.
+    could = {label: outcome for label, outcome in outcomes.items() if not label.startswith("DELETE ")}
+    succeeded = [label for label, outcome in could.items() if any(status < 300 for status in outcome.statuses)]
+    assert len(succeeded) > len(could) / 2, sorted(set(could) - set(succeeded))
 
 
 def _called(operation: Any, caller: Caller) -> Outcome:

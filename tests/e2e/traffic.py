@@ -151,10 +151,11 @@ class Traffic:
 
     async def assert_nothing_is_lost(self) -> None:
         """Every conversation that a client saw, and every change that was accepted, is there or comes soon."""
-        async with asyncio.timeout(CAUGHT_UP_SECONDS):
-            for chat in self.chats:
-                while chat.events and not await self._is_stored(chat):
-                    await asyncio.sleep(0.1)
+        give_up_at = asyncio.get_running_loop().time() + CAUGHT_UP_SECONDS
+        for chat in self.chats:
+            while chat.events and not await self._is_stored(chat):
+                assert asyncio.get_running_loop().time() < give_up_at, f"never stored: {chat}"
+                await asyncio.sleep(0.1)
         assert (await self.tenant.get())["config"].get("conversation_starters", []) in self._possible_starters
         assert set(self._created) <= await self._names_of_llm_configs()
 

@@ -1,4 +1,6 @@
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -7,7 +9,7 @@ from redis.asyncio import Redis
 
 from runtime_worker.stream.run_stream import RunStream
 from runtime_worker.turn.run import Run, RunTable
-from runtime_worker.turn.run_locks import LOCK_SECONDS, RunLocks
+from runtime_worker.turn.run_locks import CLAIMS, LOCK_SECONDS, RENEW_SECONDS, RunLocks
 from shared.errors import ConversationBusy, Draining, WorkerBusy
 from shared.ids import new_id
 
@@ -67,6 +69,32 @@ async def test_a_lock_that_vanished_with_redis_is_taken_again(redis: Redis) -> N
         await locks.acquire(ORG, CONVERSATION, new_id())
 
 
+async def test_a_run_is_vouched_for_from_its_lock_on_however_long_its_start_takes(redis: Redis) -> None:
+    one, two = RunLocks(redis, "one", RunTable()), RunLocks(redis, "two", RunTable())
+    run_id = new_id()
+    await one.acquire(ORG, CONVERSATION, run_id)
+    await _run_out(redis)
+    assert await one.take_lost() == []
+    async with _renewing(one):
+        while not await redis.zcount(CLAIMS, 1, "+inf"):
+            await asyncio.sleep(0.01)
+    assert await two.take_lost() == []
+    await one.release(ORG, CONVERSATION, run_id)
+    assert await redis.zcard(CLAIMS) == 0
+
+
+async def test_a_lock_that_somebody_else_holds_is_not_vouched_for(redis: Redis) -> None:
+    one, two = RunLocks(redis, "one", RunTable()), RunLocks(redis, "two", RunTable())
+    run_id = new_id()
+    await one.acquire(ORG, CONVERSATION, run_id)
+    with pytest.raises(ConversationBusy):
+        await two.acquire(ORG, CONVERSATION, new_id())
+    await _run_out(redis)
+    async with _renewing(two):
+        await asyncio.sleep(RENEW_SECONDS * 1.5)
+    assert [lost.run_id for lost in await two.take_lost()] == [run_id]
+
+
 async def test_a_full_table_and_a_draining_one_take_no_run() -> None:
     table = RunTable(max_runs=1)
     with table.admission(), pytest.raises(WorkerBusy), table.admission():
@@ -88,6 +116,21 @@ async def test_draining_waits_for_a_turn_that_is_just_starting() -> None:
     assert not draining.done()
     run.cancel()
     await draining
+
+
+async def _run_out(redis: Redis) -> None:
+    """As if the worker had not renewed for as long as a claim lasts."""
+    for member in await redis.zrange(CLAIMS, 0, -1):
+        await redis.zadd(CLAIMS, {str(member, "ascii"): 0})  # type: ignore[arg-type]  # without scores they are bytes
+
+
+@asynccontextmanager
+async def _renewing(locks: RunLocks) -> AsyncIterator[None]:
+    renewing = asyncio.create_task(locks.run())
+    try:
+        yield
+    finally:
+        renewing.cancel()
 
 
 async def _until(run: Run) -> None:
