@@ -107,7 +107,11 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TurnStart(msgspec.Struct, frozen=True, kw_only=True):
-    """What is stored before a run: its conversation as it is now (new or not), the user's message and the run."""
+    """What is stored before a run: its conversation as it is now (new or not), the user's message and the run.
+
+    A new conversation is stored with its first message, and as a row of its own a little later, by `open_conversation`
+    or with the end of the run: whoever asks for it before is told all the same.
+    """
 
     conversation: Conversation
     is_new: bool
@@ -118,13 +122,15 @@ class TurnStart(msgspec.Struct, frozen=True, kw_only=True):
 class TurnEnd(msgspec.Struct, frozen=True, kw_only=True):
     """What is stored after a run; no answer when the user saw nothing of it.
 
-    `anchor` and `last_agent` are new for the conversation, None when they are as they were.
+    `anchor` and `last_agent` are new for the conversation, None when they are as they were. `opens` is the conversation
+    when it has no row of its own yet.
     """
 
     run: RunRecord
     answer: Message | None
     anchor: str | None = None
     last_agent: str | None = None
+    opens: Conversation | None = None
 
 
 class Compaction(msgspec.Struct, frozen=True, kw_only=True):
@@ -192,6 +198,11 @@ class ConversationStore(Protocol):
 
     async def begin_turn(self, org_id: UUID, turn: TurnStart) -> None:
         """When it returns, the message, the run and what is needed to find them survive a crash of the store."""
+        ...
+
+    async def open_conversation(self, org_id: UUID, conversation: Conversation) -> None:
+        """Give a new conversation a row of its own, so that it is in the list. Safe to repeat. The end of a run that
+        says nothing of it any more makes the row safe."""
         ...
 
     async def end_turn(self, org_id: UUID, turn: TurnEnd) -> None:

@@ -104,8 +104,8 @@ class ConversationDocument(OrganizationDocument):
 class MessageDocument(OrganizationDocument):
     """The id is a UUIDv7, so the order of ids is the order of the conversation.
 
-    A user's message carries the run it started in `starts`, so that both are stored in one write. The run's own
-    document is written when it ends.
+    A user's message carries the run it started in `starts`, and the conversation that began with it in `opens`, so that
+    all of them are stored in one write. The conversation gets a document of its own soon after, the run when it ends.
     """
 
     conversation_id: UUID
@@ -118,6 +118,7 @@ class MessageDocument(OrganizationDocument):
     status: str = "complete"
     is_compacted: bool = False
     starts: dict[str, Any] | None = None
+    opens: dict[str, Any] | None = None
 
     collection: ClassVar[str] = "messages"
     indexes: ClassVar[list[IndexModel]] = [

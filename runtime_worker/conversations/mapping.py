@@ -22,7 +22,9 @@ def conversation_row(conversation: Conversation) -> dict[str, Any]:
     return row
 
 
-def message_row(message: Message, *, starts: RunRecord | None = None) -> dict[str, Any]:
+def message_row(
+    message: Message, *, starts: RunRecord | None = None, opens: Conversation | None = None
+) -> dict[str, Any]:
     row = _row(message, "message_id")
     for part in row["tool_messages"]:
         for call in part["tool_calls"]:
@@ -30,6 +32,8 @@ def message_row(message: Message, *, starts: RunRecord | None = None) -> dict[st
             del call["signature"]
     if starts is not None:
         row["starts"] = run_row(starts)
+    if opens is not None:
+        row["opens"] = conversation_row(opens)
     return row
 
 

@@ -68,7 +68,7 @@ class MongoConversationStore:
 
     async def find_conversation(self, org_id: UUID, conversation_id: UUID) -> Conversation | None:
         async with self._organization(org_id):
-            found = await ConversationDocument.get(conversation_id)
+            found = await ConversationDocument.get(conversation_id) or await self._reopened(conversation_id)
         return conversation_of(found) if found else None
 
     async def list_conversations(
@@ -153,18 +153,25 @@ class MongoConversationStore:
 
     async def begin_turn(self, org_id: UUID, turn: TurnStart) -> None:
         conversation = turn.conversation
-        message = InsertOne(message_row(turn.message, starts=turn.run))
-        async with self._organization(org_id), asyncio.TaskGroup() as group:
-            group.create_task(self._write(MessageDocument, message))
+        opens = conversation if turn.is_new else None
+        message = InsertOne(message_row(turn.message, starts=turn.run, opens=opens))
+        async with self._organization(org_id):
             if turn.is_new:
-                group.create_task(self._write(ConversationDocument, InsertOne(conversation_row(conversation))))
-            else:
-                change = {
-                    "$max": {"updated_at": conversation.updated_at},
-                    "$set": {"context_tokens": conversation.context_tokens},
-                }
-                touch = UpdateOne({"_id": conversation.conversation_id}, change)
+                # One write: every command costs the driver more than all else that a run does before its first token.
+                await self._write(MessageDocument, message)
+                return
+            change = {
+                "$max": {"updated_at": conversation.updated_at},
+                "$set": {"context_tokens": conversation.context_tokens},
+            }
+            touch = UpdateOne({"_id": conversation.conversation_id}, change)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._write(MessageDocument, message))
                 group.create_task(self._write_early(ConversationDocument, touch))
+
+    async def open_conversation(self, org_id: UUID, conversation: Conversation) -> None:
+        async with self._organization(org_id):
+            await self._open(conversation_row(conversation))
 
     async def end_turn(self, org_id: UUID, turn: TurnEnd) -> None:
         run = run_row(turn.run)
@@ -173,9 +180,16 @@ class MongoConversationStore:
                 with suppress(DuplicateKeyError):  # An earlier attempt got through although its answer was lost.
                     await self._write_early(MessageDocument, InsertOne(message_row(turn.answer)))
             kept = {"anchor": turn.anchor, "last_agent": turn.last_agent}
-            if change := {name: value for name, value in kept.items() if value is not None}:
-                touch = UpdateOne({"_id": turn.run.conversation_id}, {"$set": change})
-                await self._write_early(ConversationDocument, touch)
+            change = {name: value for name, value in kept.items() if value is not None}
+            opened = conversation_row(turn.opens) if turn.opens else {}
+            if opened or change:
+                touches = {"$set": change} if change else {}
+                # What is said of it now is not said of how it began.
+                if begun := {name: value for name, value in opened.items() if name not in change and name != "_id"}:
+                    touches["$setOnInsert"] = begun
+                touch = UpdateOne({"_id": turn.run.conversation_id}, touches, upsert=bool(opened))
+                with suppress(DuplicateKeyError):  # Opened at the same moment, by somebody who asked for it.
+                    await self._write_early(ConversationDocument, touch)
             # Not over what a later epoch has stored: that is another document then, under an id that is taken.
             ours = {"_id": run.pop("_id"), "epoch": {"$lte": turn.run.epoch}}
             with suppress(DuplicateKeyError):
@@ -221,6 +235,20 @@ class MongoConversationStore:
     async def check(self) -> None:
         async with _translated():
             await self._client.admin.command("ping")
+
+    async def _open(self, row: dict[str, Any]) -> None:
+        with suppress(DuplicateKeyError):  # It was opened before.
+            await self._write_early(ConversationDocument, InsertOne(row))
+
+    async def _reopened(self, conversation_id: UUID) -> ConversationDocument | None:
+        """A conversation whose worker went before it had given it a row, or has not come to it yet."""
+        # Not by Beanie: of the message only the conversation is wanted.
+        messages = MessageDocument.get_pymongo_collection()
+        first = await messages.find_one({"conversation_id": conversation_id, "opens": {"$exists": True}}, {"opens": 1})
+        if first is None:
+            return None
+        await self._open(first["opens"])
+        return await ConversationDocument.get(conversation_id)
 
     async def _write(self, document: type[OrganizationDocument], write: Write) -> None:
         """Returns when the write, and every write that was acknowledged before, survives a crash of the store."""

@@ -118,6 +118,7 @@ class Execution:
             answer=answer,
             anchor=kept_anchor(run, result) if result else None,
             last_agent=kept_agent(run, result) if result else None,
+            opens=run.opens,
         )
         saved = await self._backlog.save(run.org_id, end)
         # Before the last event: the client may send its next message the moment it reads that.

@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from uuid import UUID
 
-from runtime_worker.conversations.base import RunError, RunRecord, TokenUsage
+from runtime_worker.conversations.base import Conversation, RunError, RunRecord, TokenUsage
 from runtime_worker.engines.base import ModelCall, RunStatus
 from runtime_worker.stream.run_stream import RunStream
 from shared.chat_settings import OnDisconnect
@@ -70,6 +70,8 @@ class Run:
         self.agent_hops = 0
         self.current_agent: str | None = None
         self.ended_at: datetime | None = None
+        self.opens: Conversation | None = None
+        """The conversation that begins with it, as long as that has no row of its own."""
         self.stop_requested: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._is_recorded = False
         self._record_is_settled = asyncio.Event()

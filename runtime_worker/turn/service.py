@@ -22,7 +22,7 @@ from runtime_worker.turn.rules import require_acceptable
 from runtime_worker.turn.run import Run, RunTable
 from runtime_worker.turn.run_locks import LostRun, RunLocks
 from shared.clock import Clock
-from shared.errors import Conflict, ConversationBusy, Draining, NotFound
+from shared.errors import Conflict, ConversationBusy, Draining, NotFound, StoreUnavailable
 from shared.frameworks import Mode
 from shared.ids import new_id
 from shared.security.grants import Grant
@@ -31,6 +31,8 @@ TITLE_CHARS = 80
 QUEUE_SECONDS = 60.0
 """How long a turn waits for the one before it: as long as common proxies wait for an answer's first byte."""
 QUEUE_LOOK_SECONDS = 0.1
+OPEN_SECONDS = 0.05
+"""When a new conversation gets a row of its own, so that it can be listed: behind the first token of most runs."""
 
 
 class TurnService:
@@ -55,6 +57,7 @@ class TurnService:
         self._execution = execution
         self._journal = journal
         self._clock = clock
+        self._opening: set[asyncio.Task[None]] = set()
 
     async def start(self, grant: Grant, request: TurnRequest) -> Run:
         """The caller's session, organization and permission were checked before; from here on:
@@ -159,7 +162,24 @@ class TurnService:
             run.refuse()
             raise
         self._table.record(run)
+        if conversation is None:
+            run.opens = recollection.conversation
+            asyncio.get_running_loop().call_later(OPEN_SECONDS, self._open_soon, run)
         return run
+
+    def _open_soon(self, run: Run) -> None:
+        """The end of a short run writes the row along with the rest."""
+        if run.opens is not None and run.ended_at is None:
+            task = asyncio.create_task(self._open(run, run.opens))
+            self._opening.add(task)
+            task.add_done_callback(self._opening.discard)
+
+    async def _open(self, run: Run, conversation: Conversation) -> None:
+        try:
+            await self._store.open_conversation(run.org_id, conversation)
+        except StoreUnavailable:
+            return  # The end of the run does it, or whoever asks for the conversation before.
+        run.opens = None
 
     async def restart(self, lost: LostRun, record: RunRecord, story: Story) -> None:
         """Begin a run anew that another worker had begun and shown nothing of.

@@ -72,6 +72,8 @@ class Takeover:
                 # Its worker went while the turn was being stored: nobody was told of it.
                 await self._locks.forget(lost)
                 return
+            # A conversation that began with the run may have no row of its own yet; asking for it makes one.
+            await self._store.find_conversation(lost.org_id, record.conversation_id)
             story = await read_story(self._redis, lost.run_id)
             if record.status not in ("queued", "running"):
                 await self._tell_end(lost, record, story)
