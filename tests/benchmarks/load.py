@@ -8,6 +8,8 @@ Reads a `Load` as JSON on standard input, writes a `LoadResult` as JSON. Times a
 import asyncio
 import re
 import sys
+from functools import partial
+from random import Random
 from time import perf_counter
 from urllib.parse import urlsplit
 
@@ -22,7 +24,8 @@ _LONGEST_MARK_BYTES = 64
 
 
 class Load(msgspec.Struct, frozen=True):
-    """`mark` is what each token's event holds once; an answer with fewer than `tokens` of them is an error."""
+    """`mark` is what each token's event holds once; an answer with fewer than `tokens` of them is an error. A client
+    waits up to `pause_ms` before its next request, at random and the same in every run."""
 
     url: str
     body: str
@@ -31,6 +34,7 @@ class Load(msgspec.Struct, frozen=True):
     tokens: int
     mark: str = "event: message"
     headers: dict[str, str] = {}
+    pause_ms: float = 0
 
 
 class LoadResult(msgspec.Struct, frozen=True):
@@ -73,8 +77,9 @@ class _Run:
 
 
 class _Client(asyncio.Protocol):
-    def __init__(self, run: _Run, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, run: _Run, loop: asyncio.AbstractEventLoop, pauses: Random) -> None:
         self._run = run
+        self._pauses = pauses
         self._loop = loop
         self._mark = run.load.mark.encode()
         self._busy = False
@@ -149,7 +154,10 @@ class _Client(asyncio.Protocol):
             run.first_ms.append((self._first - self._started) * 1000)
             run.total_ms.append((now - self._started) * 1000)
             run.longest_silence_ms.append(self._silence * 1000)
-        self._next()
+        if run.load.pause_ms:
+            self._loop.call_later(self._pauses.uniform(0, run.load.pause_ms) / 1000, self._next)
+        else:
+            self._next()
 
 
 async def run(load: Load) -> LoadResult:
@@ -157,9 +165,9 @@ async def run(load: Load) -> LoadResult:
     state = _Run(load)
     loop = asyncio.get_running_loop()
     started = perf_counter()
-    for _ in range(load.clients):
+    for number in range(load.clients):
         try:
-            await loop.create_connection(lambda: _Client(state, loop), state.host, state.port)
+            await loop.create_connection(partial(_Client, state, loop, Random(number)), state.host, state.port)
         except OSError as error:
             state.fail(str(error))
     if state.open:

@@ -10,6 +10,8 @@ import msgspec
 from tests.benchmarks import processes
 from tests.benchmarks.load import Load, LoadResult
 
+PAUSE_MS = 40
+"""About as long as one of the short answers takes."""
 STREAM_TOKENS_PER_SECOND = 50
 """How fast a usual model writes, for the estimate of streams per core."""
 
@@ -83,7 +85,11 @@ def many(target: Target, plan: Plan) -> Load:
 
 
 def few(target: Target, plan: Plan) -> Load:
-    """Two clients and short answers, so that nothing queues and only the way through the server counts."""
+    """Two clients and short answers, so that nothing queues and only the way through the server counts.
+
+    The clients pause: answers take all equally long, so without it both would ask at the same moment all the time, and
+    one would always be measured behind the other.
+    """
     return Load(
         url=target.quick_url,
         body=target.quick_body,
@@ -92,6 +98,7 @@ def few(target: Target, plan: Plan) -> Load:
         tokens=5,
         mark=target.mark,
         headers=target.headers,
+        pause_ms=PAUSE_MS,
     )
 
 
