@@ -12,7 +12,8 @@ from redis.backoff import NoBackoff
 from runtime_worker.background import BackgroundTasks
 from runtime_worker.consumers.base import EventConsumer, listener_for
 from runtime_worker.control_plane_client import ControlPlaneClient
-from runtime_worker.conversations.mongo import MongoConversationStore, mongo_client
+from runtime_worker.conversations.databases import mongo_client
+from runtime_worker.conversations.mongo import MongoConversationStore
 from runtime_worker.conversations.retention import Retention
 from runtime_worker.conversations.service import ConversationService
 from runtime_worker.engines.registry import shared_template_count

@@ -105,7 +105,8 @@ class MessageDocument(OrganizationDocument):
     """The id is a UUIDv7, so the order of ids is the order of the conversation.
 
     A user's message carries the run it started in `starts`, and the conversation that began with it in `opens`, so that
-    all of them are stored in one write. The conversation gets a document of its own soon after, the run when it ends.
+    all of them are stored in one write. The conversation gets a document of its own soon after. An answer carries the
+    run that ended with it in `ends`, for the same reason; only a run without an answer has a document of its own.
     """
 
     conversation_id: UUID
@@ -119,11 +120,15 @@ class MessageDocument(OrganizationDocument):
     is_compacted: bool = False
     starts: dict[str, Any] | None = None
     opens: dict[str, Any] | None = None
+    ends: dict[str, Any] | None = None
 
     collection: ClassVar[str] = "messages"
     indexes: ClassVar[list[IndexModel]] = [
         IndexModel([("conversation_id", 1), ("_id", 1)]),
-        IndexModel([("starts._id", 1)], partialFilterExpression={"starts._id": {"$exists": True}}),
+        *(
+            IndexModel([(f"{role}._id", 1)], partialFilterExpression={f"{role}._id": {"$exists": True}})
+            for role in ("starts", "ends")
+        ),
     ]
 
     class Settings:

@@ -23,7 +23,11 @@ def conversation_row(conversation: Conversation) -> dict[str, Any]:
 
 
 def message_row(
-    message: Message, *, starts: RunRecord | None = None, opens: Conversation | None = None
+    message: Message,
+    *,
+    starts: RunRecord | None = None,
+    opens: Conversation | None = None,
+    ends: RunRecord | None = None,
 ) -> dict[str, Any]:
     row = _row(message, "message_id")
     for part in row["tool_messages"]:
@@ -32,6 +36,8 @@ def message_row(
             del call["signature"]
     if starts is not None:
         row["starts"] = run_row(starts)
+    if ends is not None:
+        row["ends"] = run_row(ends)
     if opens is not None:
         row["opens"] = conversation_row(opens)
     return row

@@ -1,25 +1,22 @@
-"""Conversations in MongoDB, one database per organization: `cadence_<org id without dashes>`."""
+"""Conversations in MongoDB, each organization's in a database of its own."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from beanie import init_beanie
 from pymongo import DESCENDING, AsyncMongoClient, InsertOne, UpdateOne
-from pymongo.errors import ConnectionFailure, DuplicateKeyError, PyMongoError
+from pymongo.errors import DuplicateKeyError
 
 from runtime_worker.conversations.base import Compaction, Conversation, Message, RunRecord, TurnEnd, TurnStart
+from runtime_worker.conversations.databases import OrganizationDatabases, translated
 from runtime_worker.conversations.documents import (
-    DOCUMENTS,
     ConversationDocument,
     MessageDocument,
-    OrganizationDatabase,
     OrganizationDocument,
     RunDocument,
-    in_database,
 )
 from runtime_worker.conversations.group_writes import GroupWrites, Write
 from runtime_worker.conversations.mapping import (
@@ -30,41 +27,15 @@ from runtime_worker.conversations.mapping import (
     run_of,
     run_row,
 )
-from shared.errors import StoreUnavailable
-
-CONNECT_MS = 2_000
-OPERATION_MS = 2_500
-
-_NOT_PRIMARY = frozenset({91, 189, 10107, 11600, 11602, 13435, 13436})
-"""Server codes for "not a primary" and "shutting down": the store is away, the request is not at fault."""
-
-
-def mongo_client(url: str) -> AsyncMongoClient[dict[str, Any]]:
-    """A client that gives up quickly: a chat request is better told 503 than left hanging."""
-    return AsyncMongoClient(
-        url,
-        uuidRepresentation="standard",
-        tz_aware=True,
-        serverSelectionTimeoutMS=CONNECT_MS,
-        connectTimeoutMS=CONNECT_MS,
-        timeoutMS=OPERATION_MS,
-        appname="cadence-runtime-worker",
-    )
-
-
-def database_name(org_id: UUID) -> str:
-    return f"cadence_{org_id.hex}"
 
 
 class MongoConversationStore:
-    """Owns nothing but the organizations' databases whose indexes are there; the client is the caller's."""
+    """The client is the caller's."""
 
     def __init__(self, client: AsyncMongoClient[dict[str, Any]]) -> None:
         self._client = client
         self._writes = GroupWrites()
-        self._is_initialised = False
-        self._databases: dict[UUID, OrganizationDatabase] = {}
-        self._preparing: dict[UUID | None, asyncio.Task[None]] = {}
+        self._organization = OrganizationDatabases(client).work
 
     async def find_conversation(self, org_id: UUID, conversation_id: UUID) -> Conversation | None:
         async with self._organization(org_id):
@@ -174,11 +145,7 @@ class MongoConversationStore:
             await self._open(conversation_row(conversation))
 
     async def end_turn(self, org_id: UUID, turn: TurnEnd) -> None:
-        run = run_row(turn.run)
         async with self._organization(org_id):
-            if turn.answer is not None:
-                with suppress(DuplicateKeyError):  # An earlier attempt got through although its answer was lost.
-                    await self._write_early(MessageDocument, InsertOne(message_row(turn.answer)))
             kept = {"anchor": turn.anchor, "last_agent": turn.last_agent}
             change = {name: value for name, value in kept.items() if value is not None}
             opened = conversation_row(turn.opens) if turn.opens else {}
@@ -190,10 +157,15 @@ class MongoConversationStore:
                 touch = UpdateOne({"_id": turn.run.conversation_id}, touches, upsert=bool(opened))
                 with suppress(DuplicateKeyError):  # Opened at the same moment, by somebody who asked for it.
                     await self._write_early(ConversationDocument, touch)
+            document, row, epoch = (
+                (RunDocument, run_row(turn.run), "epoch")
+                if turn.answer is None
+                else (MessageDocument, message_row(turn.answer, ends=turn.run), "ends.epoch")
+            )
             # Not over what a later epoch has stored: that is another document then, under an id that is taken.
-            ours = {"_id": run.pop("_id"), "epoch": {"$lte": turn.run.epoch}}
+            ours = {"_id": row.pop("_id"), epoch: {"$lte": turn.run.epoch}}
             with suppress(DuplicateKeyError):
-                await self._write(RunDocument, UpdateOne(ours, {"$set": run}, upsert=True))
+                await self._write(document, UpdateOne(ours, {"$set": row}, upsert=True))
 
     async def compact(self, org_id: UUID, compaction: Compaction) -> None:
         summary, conversation_id = compaction.summary, compaction.conversation_id
@@ -212,13 +184,12 @@ class MongoConversationStore:
 
     async def find_run(self, org_id: UUID, run_id: UUID) -> RunRecord | None:
         async with self._organization(org_id):
-            ended = await RunDocument.get(run_id)
-            if ended is not None:
-                return run_of(ended)
-            # Not by Beanie: of the message that started it only the run is wanted.
-            messages = MessageDocument.get_pymongo_collection()
-            started = await messages.find_one({"starts._id": run_id}, {"starts": 1})
-            return run_of(RunDocument(**started["starts"])) if started else None
+            own, with_answer = await RunDocument.get(run_id), await self._run_in_message("ends", run_id)
+            if own is not None and with_answer is not None:
+                # Two workers ended it, and only one of them had an answer to store.
+                return run_of(max(own, with_answer, key=lambda run: run.epoch))
+            found = own or with_answer or await self._run_in_message("starts", run_id)
+        return run_of(found) if found else None
 
     async def find_opening(self, org_id: UUID, run_id: UUID) -> Message | None:
         async with self._organization(org_id):
@@ -233,8 +204,14 @@ class MongoConversationStore:
         return message_of(found) if found else None
 
     async def check(self) -> None:
-        async with _translated():
+        async with translated():
             await self._client.admin.command("ping")
+
+    async def _run_in_message(self, role: str, run_id: UUID) -> RunDocument | None:
+        # Not by Beanie: of the message only the run is wanted.
+        messages = MessageDocument.get_pymongo_collection()
+        found = await messages.find_one({f"{role}._id": run_id}, {role: 1})
+        return RunDocument(**found[role]) if found else None
 
     async def _open(self, row: dict[str, Any]) -> None:
         with suppress(DuplicateKeyError):  # It was opened before.
@@ -262,61 +239,8 @@ class MongoConversationStore:
         """
         await self._writes.write(document.early_collection(), write)
 
-    @asynccontextmanager
-    async def _organization(self, org_id: UUID) -> AsyncIterator[None]:
-        """Work in the organization's database, its indexes made sure of; driver errors become StoreUnavailable."""
-        async with _translated():
-            database = self._databases.get(org_id) or await self._prepare(org_id)
-            with in_database(database):
-                yield
-
-    async def _prepare(self, org_id: UUID) -> OrganizationDatabase:
-        database = OrganizationDatabase(self._client[database_name(org_id)])
-        if not self._is_initialised:
-            await self._together(None, lambda: self._initialise(database))
-        await self._together(org_id, lambda: self._create_indexes(org_id, database))
-        return self._databases[org_id]
-
-    async def _initialise(self, database: OrganizationDatabase) -> None:
-        with in_database(database):
-            await init_beanie(database=database.database, document_models=list(DOCUMENTS), skip_indexes=True)
-        self._is_initialised = True
-
-    async def _create_indexes(self, org_id: UUID, database: OrganizationDatabase) -> None:
-        for document in DOCUMENTS:
-            await database.collection(document.collection).create_indexes(document.indexes)
-        self._databases[org_id] = database
-
-    async def _together(self, what: UUID | None, prepare: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Whoever comes while it is under way takes its outcome: one that made an attempt of its own after each that
-        failed would wait, while MongoDB hangs, longer with everyone before it."""
-        attempt = self._preparing.get(what)
-        if attempt is None:
-            attempt = self._preparing[what] = asyncio.create_task(prepare())
-            attempt.add_done_callback(lambda _: self._preparing.pop(what))
-        # One caller that leaves must not take the attempt from the others.
-        await asyncio.shield(attempt)
-
 
 def _between(conversation_id: UUID, after: UUID | None, before: UUID) -> dict[str, Any]:
     """What was said between two messages."""
     ids = {"$lt": before} if after is None else {"$gt": after, "$lt": before}
     return {"conversation_id": conversation_id, "_id": ids, "role": {"$ne": "summary"}}
-
-
-@asynccontextmanager
-async def _translated() -> AsyncIterator[None]:
-    try:
-        yield
-    except PyMongoError as error:
-        raise _translate(error) from error
-    except ExceptionGroup as group:
-        # Of writes made together; they fail for one reason, so the first tells it.
-        raise _translate(group.exceptions[0]) from group
-
-
-def _translate(error: Exception) -> Exception:
-    is_away = isinstance(error, ConnectionFailure) or (
-        isinstance(error, PyMongoError) and (error.timeout or getattr(error, "code", None) in _NOT_PRIMARY)
-    )
-    return StoreUnavailable("conversations cannot be read or written right now") if is_away else error

@@ -13,8 +13,8 @@ import pymongo
 from pymongo import AsyncMongoClient
 from pymongo.errors import PyMongoError
 
+from runtime_worker.conversations.databases import database_name
 from runtime_worker.conversations.documents import ConversationDocument, MessageDocument, RunDocument
-from runtime_worker.conversations.mongo import database_name
 from shared.errors import DomainError
 from shared.logging import get_logger
 from shared.retention import RetentionPage

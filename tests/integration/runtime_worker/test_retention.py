@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 from pymongo import AsyncMongoClient
 
-from runtime_worker.conversations.mongo import database_name, mongo_client
+from runtime_worker.conversations.databases import database_name, mongo_client
 from shared.ids import new_id
 from shared.snapshots import OrchestratorSnapshot
 from tests.fakes.control_plane import FakeControlPlane
@@ -45,7 +45,11 @@ async def grow_old(mongo: AsyncMongoClient[dict[str, Any]], org_id: UUID, conver
 async def kept(mongo: AsyncMongoClient[dict[str, Any]], org_id: UUID) -> list[int]:
     """How many conversations, messages and runs there are."""
     database = mongo[database_name(org_id)]
-    return [await database[name].count_documents({}) for name in ("conversations", "messages", "runs")]
+    conversations, messages, runs = [
+        await database[name].count_documents({}) for name in ("conversations", "messages", "runs")
+    ]
+    with_answers = await database.messages.count_documents({"ends": {"$exists": True}})
+    return [conversations, messages, runs + with_answers]
 
 
 async def limits(mongo: AsyncMongoClient[dict[str, Any]], org_id: UUID) -> set[int | None]:

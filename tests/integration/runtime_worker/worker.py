@@ -35,7 +35,7 @@ from tests.fakes.control_plane import TOKEN, FakeControlPlane
 from tests.fakes.instances import KEYRING
 
 SECRET = "a secret of the tests that is long enough"
-SECONDS = 10.0
+SECONDS = 30.0
 """How long anything may take that has to happen."""
 
 
