@@ -6,6 +6,7 @@ from typing import Any
 from agents import Agent, AgentOutputSchemaBase, Handoff, ModelSettings, RunContextWrapper
 
 from runtime_worker.engines.instances.parts import NodeParts
+from runtime_worker.engines.openai_agents.model import UNKNOWN_MODEL
 from runtime_worker.engines.openai_agents.run import AgentsRun
 from runtime_worker.engines.openai_agents.tools import function_tools
 
@@ -25,10 +26,12 @@ def agent_of(
     transfers = {handoff.tool_name for handoff in handoffs}
     return Agent(
         name=name,
+        # Without one the SDK would copy the settings of its vendor's default model in every run, to compare.
+        model=UNKNOWN_MODEL,
         instructions=_instructions,
         tools=function_tools([tool for tool in parts.tools if tool.name not in transfers]),
         handoffs=list(handoffs),
-        model_settings=ModelSettings(
+        model_settings=NodeSettings(
             temperature=parts.model.temperature,
             max_tokens=parts.model.max_tokens,
             tool_choice=parts.tool_choice,
@@ -39,6 +42,17 @@ def agent_of(
         reset_tool_choice=False,
         **options,
     )
+
+
+class NodeSettings(ModelSettings):
+    """The settings of a node's model.
+
+    Twice in every run the SDK writes out the settings of each agent, to tell agents of one name apart: half of all that
+    a run costs. The agents of an instance have names of their own, and what can be called is told by its name alone.
+    """
+
+    def __call__(self) -> ModelSettings:
+        return self
 
 
 def _instructions(context: RunContextWrapper[AgentsRun[Any]], agent: AnyAgent) -> str:

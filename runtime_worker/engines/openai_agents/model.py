@@ -158,3 +158,11 @@ def _response(
             output_tokens_details=OutputTokensDetails(reasoning_tokens=0),
         ),
     )
+
+
+async def _comes_with_each_run(request: ModelRequest) -> ModelAnswer:
+    raise LookupError("an agent was run without the model of its run")
+
+
+UNKNOWN_MODEL = ClientModel(_comes_with_each_run, name="", timeout_seconds=0)
+"""What agents have while nobody runs them."""
