@@ -112,7 +112,7 @@ class Worker:
                 settings.pool.max_hot_pool_size, settings.pool.demand_ttl_seconds, settings.pool.warm_ttl_seconds
             ),
             owns=self.topology.owns,
-            on_heap_change=self._heap.changed,
+            on_built=self._heap.built,
         )
         self.topology.on_membership = self.pool.ownership_changed
         self.topology.report_all = self.pool.report_all

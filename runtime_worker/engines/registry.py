@@ -1,9 +1,15 @@
 """Which engine runs a framework with a mode. A framework is imported when the first instance needs it."""
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from runtime_worker.engines.base import Engine
 from runtime_worker.engines.nodes.modes import MODE_WORKS
 from shared.errors import OrchestratorBuildFailed
 from shared.frameworks import Framework, Mode
+
+SWITCH_SECONDS = 0.0002
 
 _engines: dict[tuple[Framework, Mode], Engine] = {}
 
@@ -13,10 +19,28 @@ def engine_for(framework: Framework, mode: Mode) -> Engine:
 
     The first call for a framework imports it, which takes most of a second: call it in a thread, or at start.
     """
-    engine = _engines.get((framework, mode))
+    engine = loaded_engine(framework, mode)
     if engine is None:
-        engine = _engines[framework, mode] = _load(framework, mode)
+        with _often_interrupted():
+            engine = _engines[framework, mode] = _load(framework, mode)
     return engine
+
+
+def loaded_engine(framework: Framework, mode: Mode) -> Engine | None:
+    """The engine if somebody has called for it before."""
+    return _engines.get((framework, mode))
+
+
+@contextmanager
+def _often_interrupted() -> Iterator[None]:
+    """Python lets a thread go on for 5 ms before it takes the interpreter from it: so long would every step of a live
+    stream wait that comes while an import is going on in a thread."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_SECONDS)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(usual)
 
 
 def shared_template_count() -> int:

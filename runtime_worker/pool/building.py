@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from runtime_worker.engines.base import EngineParts, Orchestrator
 from runtime_worker.engines.choices import ModelKey, llm_config, model_keys
-from runtime_worker.engines.registry import engine_for
+from runtime_worker.engines.registry import engine_for, loaded_engine
 from runtime_worker.models.base import ModelClient
 from runtime_worker.models.registry import ModelRegistry
 from runtime_worker.plugins.base import PluginBundle
@@ -40,8 +40,12 @@ class BuiltFromParts:
         for plugin in snapshot.plugins:
             bundle = await self._bundles.acquire(plugin, org_id=snapshot.org_id, instance_id=snapshot.instance_id)
             self._plugins.append(bundle)
-        # In a thread: the first instance of a framework imports it, and streams must not wait for that.
-        engine = await asyncio.to_thread(engine_for, snapshot.framework_type, snapshot.mode)
+        engine = loaded_engine(snapshot.framework_type, snapshot.mode)
+        if engine is None:
+            # In a thread: the first instance of a framework imports it, and streams must not wait for that.
+            engine = await asyncio.to_thread(engine_for, snapshot.framework_type, snapshot.mode)
+        # One turn of the loop for everybody else, so that builds do not follow one upon the other before live streams.
+        await asyncio.sleep(0)
         self._orchestrator = await engine.build(snapshot, EngineParts(self._clients, tuple(self._plugins)))
 
     async def close(self) -> None:

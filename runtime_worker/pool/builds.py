@@ -32,7 +32,7 @@ class Builds:
         *,
         take_snapshot: Callable[[OrchestratorSnapshot], None],
         on_gone: Callable[[UUID], None],
-        on_heap_change: Callable[[], None],
+        on_built: Callable[..., None],
     ) -> None:
         self._index = index
         self._builder = builder
@@ -41,7 +41,7 @@ class Builds:
         self._reports = reports
         self._take_snapshot = take_snapshot
         self._on_gone = on_gone
-        self._on_heap_change = on_heap_change
+        self._on_built = on_built
         self._slots = asyncio.Semaphore(PARALLEL_BUILDS)
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -140,7 +140,7 @@ class Builds:
             generation.revision = entry.revision
         replaced = self._index.set_current(entry, generation)
         entry.failure = None
-        self._on_heap_change()
+        self._on_built(replaces=replaced is not None)
         if replaced is not None:
             replaced.retire()
 

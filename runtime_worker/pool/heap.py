@@ -12,17 +12,22 @@ YOUNG_OBJECTS = 10_000
 """So many new objects before a young collection, instead of Python's 700: a run makes thousands, nearly all of them
 gone when it ends, and looking at them again and again costs 2 to 3 % of the CPU of a stream."""
 
+FREEZE_BUILDS = 4
+"""So many new builds at most are looked at by a young collection: each has some thousand objects, a millisecond's work,
+and a start builds hundreds one after the other while streams are live."""
+
 MAX_RETIRED = 500
 """So many replaced builds may stay uncollected under load that never pauses; then one stall is the lesser evil."""
 
 
 class Heap:
-    """Call `changed` whenever a build came or went and `tidy` now and then, outside of any hot path."""
+    """Call `built` after every build and `tidy` now and then, outside of any hot path."""
 
     def __init__(self, is_idle: Callable[[], bool]) -> None:
         self._is_idle = is_idle
-        self._changes = 0
-        self._since_full = 0
+        self._unfrozen = 0
+        self._built = False
+        self._retired = 0
 
     def started(self) -> None:
         """All imports are done: collect once and freeze what is left."""
@@ -30,20 +35,26 @@ class Heap:
         gc.freeze()
         gc.set_threshold(YOUNG_OBJECTS, 10, 10)
 
-    def changed(self) -> None:
-        self._changes += 1
+    def built(self, *, replaces: bool) -> None:
+        self._unfrozen += 1
+        self._built = True
+        self._retired += replaces
+        if self._unfrozen >= FREEZE_BUILDS:
+            self._freeze()
 
     def tidy(self) -> None:
-        if self._changes == 0 and self._since_full == 0:
-            return
-        self._since_full += self._changes
-        if (self._is_idle() and self._changes == 0) or self._since_full >= MAX_RETIRED:
-            self._since_full = 0
+        is_quiet = self._is_idle() and self._unfrozen == 0
+        if (self._built and is_quiet) or self._retired >= MAX_RETIRED:
+            self._built, self._retired = False, 0
             gc.unfreeze()
             gc.collect()
             gc.freeze()
-        elif self._changes:
-            # Only the young generations: cheap, and it keeps a run's short-lived garbage from being frozen in.
-            gc.collect(1)
-            gc.freeze()
-        self._changes = 0
+        elif self._unfrozen:
+            self._freeze()
+        self._unfrozen = 0
+
+    def _freeze(self) -> None:
+        # Only the young generations: cheap, and it keeps a run's short-lived garbage from being frozen in.
+        gc.collect(1)
+        gc.freeze()
+        self._unfrozen = 0

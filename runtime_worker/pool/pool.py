@@ -27,7 +27,7 @@ class OrchestratorPool:
     """Everything here runs in one event loop, and state changes only between awaits, so there are no locks.
 
     `owns` tells whether this worker keeps the hot-tier instance of that id built without being asked;
-    `on_heap_change` is called whenever a build came or went.
+    `on_built` is called after every build, with `replaces`: whether an earlier one goes for it.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class OrchestratorPool:
         *,
         limits: PoolLimits,
         owns: Callable[[UUID], bool],
-        on_heap_change: Callable[[], None] = lambda: None,
+        on_built: Callable[..., None] = lambda **_: None,
     ) -> None:
         self._fetch = fetch
         self._clock = clock
@@ -55,7 +55,7 @@ class OrchestratorPool:
             reports,
             take_snapshot=self._take_snapshot,
             on_gone=lambda instance_id: self._forget(instance_id, self._index.known_revision(instance_id)),
-            on_heap_change=on_heap_change,
+            on_built=on_built,
         )
 
     # --- what the change feed tells ---

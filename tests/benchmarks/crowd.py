@@ -170,7 +170,7 @@ async def measure(crowd: Crowd, home: Path) -> CrowdResult:
         Silent(),
         limits=limits,
         owns=lambda _: True,
-        on_heap_change=heap.changed,
+        on_built=heap.built,
     )
     heap.started()
     first = instances.add()
