@@ -78,13 +78,11 @@ async def serve(settings: WorkerSettings) -> int:
 
 
 async def _drain(worker: Worker, signals: "_Signals") -> None:
-    """Let the streams finish; a second signal cancels them."""
+    """Let the streams finish; a second signal hands them over at once."""
     impatient = asyncio.create_task(signals.second.wait())
     draining = asyncio.create_task(worker.drain())
     await asyncio.wait({draining, impatient}, return_when=asyncio.FIRST_COMPLETED)
-    if not draining.done():
-        for run in worker.table.all():
-            run.cancel()
+    worker.hurry()
     await draining
     impatient.cancel()
 

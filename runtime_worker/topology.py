@@ -26,6 +26,7 @@ class Topology:
         self._worker_id = worker_id
         self._describe = describe
         self._live: tuple[str, ...] = (worker_id,)
+        self._has_others = False
         self._owned: dict[UUID, bool] = {}
         self._told: dict[UUID, InstanceState | None] = {}
         self._reported: set[UUID] = set()
@@ -37,6 +38,11 @@ class Topology:
     @property
     def is_cut_off(self) -> bool:
         return self._is_cut_off
+
+    @property
+    def has_others(self) -> bool:
+        """Whether another worker is there that is not about to leave."""
+        return self._has_others
 
     def owns(self, instance_id: UUID) -> bool:
         """Whether this worker is the one that keeps a hot-tier instance built."""
@@ -84,6 +90,7 @@ class Topology:
             if not self._is_cut_off:
                 log.warning("worker_registry_unavailable", reason=type(error).__name__)
             self._is_cut_off = True
+            self._has_others = False
             return
         if self._is_cut_off:
             log.info("worker_registry_back")
@@ -91,6 +98,7 @@ class Topology:
             self.report_all()
         # Whoever drains gives its instances away; without anybody else they stay where they are.
         ids = tuple(w.worker_id for w in live if not w.draining) or (self._worker_id,)
+        self._has_others = any(worker_id != self._worker_id for worker_id in ids)
         if ids != self._live:
             self._live = ids
             self._owned.clear()

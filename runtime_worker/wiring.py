@@ -29,6 +29,7 @@ from runtime_worker.turn.backlog import SaveBacklog
 from runtime_worker.turn.cancellation import Cancellations
 from runtime_worker.turn.compaction import Compactor
 from runtime_worker.turn.execution import Execution
+from runtime_worker.turn.handover import Handover
 from runtime_worker.turn.repeats import RepeatedRequests
 from runtime_worker.turn.replay import RunReplays
 from runtime_worker.turn.run import RunTable
@@ -142,8 +143,17 @@ class Worker:
         self.replays = RunReplays(self.redis, self.runs, heartbeat_seconds=settings.serving.heartbeat_seconds)
         self.repeats = RepeatedRequests(self.redis, self.runs, settings.security.secret_key)
         self._takeover = Takeover(
-            self.redis, self._locks, self.store, self._backlog, self._journal, self.turns.restart, clock
+            self.redis,
+            self._locks,
+            self.store,
+            self._backlog,
+            self._journal,
+            self.turns.restart,
+            lambda: self.table.is_draining,
+            clock,
         )
+        self.handover = Handover(self.table, self._locks, self._journal, self.replays, lambda: self.topology.has_others)
+        self._hurry = asyncio.Event()
         self.conversations = ConversationService(self.store, self._locks)
 
     @property
@@ -181,12 +191,18 @@ class Worker:
         self._heap.started()
 
     async def drain(self) -> None:
-        """Fail readiness and say so in the registry first, then let live streams finish, then cancel the rest."""
-        drained = asyncio.create_task(self.table.drain(self.settings.serving.drain_seconds))
-        # The task has to run once before the heartbeat tells of it.
-        await asyncio.sleep(0)
+        """Fail readiness and say so in the registry first, then let live streams finish, then hand over the rest."""
+        self.table.refuse()
         await self.topology.beat()
-        await drained
+        await self.table.drain(self.settings.serving.drain_seconds, self._hurry)
+        # Once more, because others may have come or gone meanwhile.
+        await self.topology.beat()
+        await self.handover.run()
+        self.replays.close()
+
+    def hurry(self) -> None:
+        """Somebody does not want to wait until all streams have finished."""
+        self._hurry.set()
 
     async def close(self) -> None:
         """After `drain`: store what is not stored, leave the registry, let go of everything."""

@@ -12,7 +12,7 @@ from litestar.types import Send
 from multidict import CIMultiDict
 
 from control_plane.gateway.directory import WorkerDirectory
-from control_plane.gateway.sse import MEDIA_TYPE, WholeEvents, worker_lost_event
+from control_plane.gateway.sse import MEDIA_TYPE, WholeEvents, has_said_all, worker_lost_event
 from shared.errors import DomainError
 from shared.logging import get_logger
 from shared.workers import WorkerRecord
@@ -52,10 +52,14 @@ class EventRelay:
             try:
                 async with current:
                     last = await self._pass_on(worker, current)
-                break
+                if has_said_all(self._seen):
+                    break
+                # The worker leaves, and the run goes on without it.
+                log.info("gateway_stream_left", worker_id=worker.worker_id)
             except (ClientError, OSError) as error:
                 log.warning("gateway_stream_cut", worker_id=worker.worker_id, error=type(error).__name__)
-            self._workers.suspect(worker.worker_id)
+                self._workers.suspect(worker.worker_id)
+            last = b""
             found = await self._resume(worker.worker_id)
             if found is None:
                 last = worker_lost_event()

@@ -1,11 +1,14 @@
 """What the gateway must know of server-sent events: never let half of one through, never leave a client hanging."""
 
+import re
+
 import msgspec
 
 from shared.errors import WorkerLost
 
 MEDIA_TYPE = "text/event-stream"
 _END_OF_EVENT = b"\n\n"
+_LAST_EVENT = re.compile(rb'\nevent: (?:error\n|metadata\ndata: .*"final":true)')
 MAX_HELD_BYTES = 1024 * 1024
 """An event longer than this is passed on in parts."""
 
@@ -40,6 +43,12 @@ class WholeEvents:
     def rest(self) -> bytes:
         """What is left when the stream ended by itself."""
         return self._held
+
+
+def has_said_all(events: bytes) -> bool:
+    """Whether a stream may end behind these events: the last one is a run's last, or they are no run's at all."""
+    last = next((event for event in reversed(events.split(_END_OF_EVENT)) if event and not event.startswith(b":")), b"")
+    return not last.startswith(b"id: ") or _LAST_EVENT.search(last) is not None
 
 
 def worker_lost_event() -> bytes:

@@ -160,6 +160,8 @@ async def _chat(
             watcher.cancel()
     if run.is_lost:
         raise WorkerLost
+    if run.is_handed_over:
+        return _answer(*await worker.handover.end_of(run))
     if run.error is not None:
         raise run.error
     return _answer(run.record(), run.stream.text)

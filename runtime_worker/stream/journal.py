@@ -97,6 +97,16 @@ class EventJournal:
         self._is_due = False
         self._written_at = 0.0
 
+    @property
+    def is_connected(self) -> bool:
+        return self._writer is not None
+
+    def write_last(self, *words: bytes) -> None:
+        """A command of one's own, behind all events that were told until now; lost like them when Redis is away."""
+        self.flush()
+        if self._writer is not None:
+            self._writer.write(_command(*words))
+
     def begin(self, run_id: UUID, epoch: int = 1) -> RunLog:
         return RunLog(self, run_id, epoch)
 

@@ -32,6 +32,7 @@ class RunStream:
         self._is_followed = is_followed
         self._log = log
         self._has_ended = False
+        self._is_told_elsewhere = False
         self._seq = after.last_seq if after else 0
         self._pending: list[bytes] = []
         self._fragments: list[str] = [after.text] if after else []
@@ -125,6 +126,23 @@ class RunStream:
         self._log = None
         self.end(name, data)
 
+    def hand_over(self) -> None:
+        """Another worker goes on with the run. Who listens here gets what that one tells, through `pass_on`, until
+        `close`."""
+        self._log = None
+        self._has_ended = self._is_told_elsewhere = True
+
+    def pass_on(self, events: bytes) -> None:
+        """Whole events of the run as its next worker told them."""
+        if self._is_followed:
+            self._pending.append(events)
+            self._tell()
+
+    def close(self) -> None:
+        """Nothing will follow here, whether the last event was told or not: the rest can be had from any worker."""
+        self._has_ended, self._is_told_elsewhere = True, False
+        self._tell()
+
     # --- what the response takes ---
 
     def follow(self, on_news: Callable[[], None]) -> None:
@@ -147,7 +165,8 @@ class RunStream:
     @property
     def is_over(self) -> bool:
         """Whether all was taken and nothing will follow."""
-        return not self._pending and (self._has_ended or not self._is_followed)
+        is_ended = self._has_ended and not self._is_told_elsewhere
+        return not self._pending and (is_ended or not self._is_followed)
 
     def heartbeat(self) -> None:
         if self._is_followed and not self._pending and not self._has_ended:

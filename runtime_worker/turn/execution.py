@@ -58,9 +58,15 @@ class Execution:
         if not await run.is_recorded():
             await self._locks.release(run.org_id, run.conversation_id, run.run_id)
             return
+        was_handed_over, run.is_handed_over = run.is_handed_over, False
         if not await self._locks.is_ours(run):
             log.error("run_abandoned", run_id=str(run.run_id), org_id=str(run.org_id))
             run.stream.abandon("error", error_event(WorkerLost()))
+            return
+        if was_handed_over and result is None and run.error is None:
+            # Its story stops here as if the process had been killed: whoever takes it tells how it ends.
+            run.is_handed_over = True
+            run.stream.hand_over()
             return
         await self._finish(run, result, duration_ms=round((self._clock.monotonic() - started) * 1000))
 
@@ -74,8 +80,12 @@ class Execution:
         either: set[asyncio.Future[Any]] = {work, run.stop_requested}
         await asyncio.wait(either, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if not work.done():
-            run.status = "cancelled" if run.stop_requested.done() else "failed"
-            run.error = None if run.stop_requested.done() else RunTimedOut()
+            if not run.stop_requested.done():
+                run.status, run.error = "failed", RunTimedOut()
+            elif run.stop_error is not None:
+                run.status, run.error = "failed", run.stop_error
+            elif not run.is_handed_over:
+                run.status = "cancelled"
             work.cancel()
             await asyncio.wait({work}, timeout=STOP_SECONDS)
             if not work.done():

@@ -14,7 +14,7 @@ from runtime_worker.stream.sse import HEARTBEAT, EventEncoder
 from runtime_worker.stream.story import Entry, entry_of, read_story
 from runtime_worker.turn.endings import last_event
 from runtime_worker.turn.run_lookup import RunLookup
-from shared.errors import RunEventsGone
+from shared.errors import RunEventsGone, WorkerLost
 
 LOOK_SECONDS = 1.0
 """How long to wait for news before looking whether any can come at all."""
@@ -29,6 +29,11 @@ class RunReplays:
         self._redis = redis
         self._runs = runs
         self._heartbeat_seconds = heartbeat_seconds
+        self._is_closed = False
+
+    def close(self) -> None:
+        """This worker leaves: every stream ends within `LOOK_SECONDS`, and goes on wherever its client asks next."""
+        self._is_closed = True
 
     async def open(self, org_id: UUID, run_id: UUID, *, user_id: UUID | None, after_seq: int) -> AsyncIterator[bytes]:
         """The events behind number `after_seq`, to the last one.
@@ -42,10 +47,13 @@ class RunReplays:
         return self._events(org_id, run_id, after_seq)
 
     async def end_of(self, org_id: UUID, run_id: UUID, *, user_id: UUID | None) -> tuple[RunRecord, str]:
-        """Wait until a run has ended; what it ended as, and its answer. Raises what `open` raises."""
+        """Wait until a run has ended; what it ended as, and its answer. Raises what `open` raises, and WorkerLost when
+        this worker leaves before that."""
         async for _ in await self.open(org_id, run_id, user_id=user_id, after_seq=0):
             pass
         record = await self._runs.get(org_id, run_id, user_id=user_id)
+        if self._is_closed and record.status in ("queued", "running"):
+            raise WorkerLost
         return record, (await read_story(self._redis, run_id)).text
 
     async def _events(self, org_id: UUID, run_id: UUID, after_seq: int) -> AsyncIterator[bytes]:
@@ -54,7 +62,7 @@ class RunReplays:
         # which few runs have, each event's own number tells.
         position, seq, told_at = f"1-{after_seq}", after_seq, loop.time()
         is_ending = False
-        while True:
+        while not self._is_closed:
             entries = await self._read(run_id, position)
             for entry in entries:
                 position = entry.entry_id

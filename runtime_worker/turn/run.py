@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime
 from uuid import UUID
 
@@ -23,7 +23,8 @@ class Run:
 
     `epoch` counts the workers that have driven it. `answer_id` is what its answer is stored under, whoever stores it.
     `claimed_at` is when this worker began to vouch for it, on the loop's clock. `last_agent` answered the turn before,
-    where the mode goes on with whoever that was.
+    where the mode goes on with whoever that was. `stop_error` is what it ends with when it was stopped, if that is not
+    a cancel.
     """
 
     def __init__(
@@ -57,6 +58,8 @@ class Run:
         self.epoch = epoch
         self.claimed_at = asyncio.get_running_loop().time()
         self.is_lost = False
+        self.is_handed_over = False
+        self.stop_error: DomainError | None = None
         self.started_at = started_at
         self.stream = stream
         self.on_disconnect = on_disconnect
@@ -92,6 +95,18 @@ class Run:
         """Another worker has taken it over: it stops, and nothing of it is stored or told any more."""
         self.is_lost = True
         self.cancel()
+
+    def hand_over(self) -> None:
+        """Stop, so that another worker can go on with it. One that is just ending does that instead."""
+        if not self.stop_requested.done():
+            self.is_handed_over = True
+            self.cancel()
+
+    def fail(self, error: DomainError) -> None:
+        """Have it end as failed. One that is just ending does that instead."""
+        if not self.stop_requested.done():
+            self.stop_error = error
+            self.cancel()
 
     def refuse(self) -> None:
         """Its start could not be stored: it stops, and there never was a run."""
@@ -192,16 +207,22 @@ class RunTable:
     def all(self) -> list[Run]:
         return list(self._runs.values())
 
-    async def drain(self, grace_seconds: float) -> None:
-        """Take no new runs, let the present ones finish, and cancel those that do not in time."""
+    def refuse(self) -> None:
+        """Take no new runs from now on."""
         self._is_draining = True
-        with suppress(TimeoutError):
-            async with asyncio.timeout(grace_seconds):
-                await self._none_starting.wait()
-                if self._tasks:
-                    await asyncio.wait(self._tasks)
+
+    async def drain(self, grace_seconds: float, hurry: asyncio.Event) -> None:
+        """Take no new runs and let the present ones finish, for at most so long or until there is hurry. Those that are
+        still there afterwards are all on record."""
+        self.refuse()
+        hurrying = asyncio.create_task(hurry.wait())
+        finishing = asyncio.create_task(self._until_idle())
+        await asyncio.wait({hurrying, finishing}, timeout=grace_seconds, return_when=asyncio.FIRST_COMPLETED)
+        for task in (hurrying, finishing):
+            task.cancel()
         await self._none_starting.wait()
-        for run in self.all():
-            run.cancel()
-        if self._tasks:
+
+    async def _until_idle(self) -> None:
+        await self._none_starting.wait()
+        while self._tasks:
             await asyncio.wait(self._tasks)

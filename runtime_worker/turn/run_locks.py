@@ -225,6 +225,10 @@ class RunLocks:
                 taken.append(LostRun(org_id, run_id, epoch))
         return taken
 
+    def letting_go(self, run: Run) -> tuple[bytes, ...]:
+        """The command that gives a run to whoever takes it first. It must follow the last event that was told of it."""
+        return b"ZADD", CLAIMS.encode(), b"XX", b"0", _member(run.org_id, run.run_id).encode()
+
     async def forget(self, lost: LostRun) -> None:
         """There was nothing to take over. Raises RedisError."""
         async with self._redis.pipeline(transaction=True) as pipe:

@@ -44,6 +44,7 @@ class Takeover:
         backlog: SaveBacklog,
         journal: EventJournal,
         restart: Restart,
+        is_leaving: Callable[[], bool],
         clock: Clock,
     ) -> None:
         self._redis = redis
@@ -52,11 +53,15 @@ class Takeover:
         self._backlog = backlog
         self._journal = journal
         self._restart = restart
+        self._is_leaving = is_leaving
         self._clock = clock
 
     async def run(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
+            if self._is_leaving():
+                # Whoever stays can begin a run anew, and gets those that are handed over here.
+                continue
             try:
                 lost = await self._locks.take_lost()
             except RedisError as error:

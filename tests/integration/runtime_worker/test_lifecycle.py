@@ -161,7 +161,7 @@ async def test_a_draining_worker_fails_readiness_refuses_new_runs_and_finishes_i
     await draining
 
 
-async def test_a_stream_that_outlasts_the_grace_is_cancelled_with_a_last_event(
+async def test_a_stream_that_outlasts_the_grace_of_the_only_worker_ends_there_with_what_was_shown(
     settings: WorkerSettings,
     control_plane: FakeControlPlane,
     instance: OrchestratorSnapshot,
@@ -178,7 +178,8 @@ async def test_a_stream_that_outlasts_the_grace_is_cancelled_with_a_last_event(
         stream = asyncio.create_task(member.stream(instance.instance_id, "go"))
         await eventually(lambda: len(builder.requests) == 1)
         await worker.worker.drain()
-        assert (await stream)[-1].data["status"] == "cancelled"
+        last = (await stream)[-1]
+        assert (last.name, last.data["code"], last.data["retryable"]) == ("error", "OR-0007", True)
     assert builder.open == []
 
 

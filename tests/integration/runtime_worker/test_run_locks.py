@@ -99,7 +99,7 @@ async def test_a_full_table_and_a_draining_one_take_no_run() -> None:
     table = RunTable(max_runs=1)
     with table.admission(), pytest.raises(WorkerBusy), table.admission():
         pass
-    draining = asyncio.create_task(table.drain(0))
+    draining = asyncio.create_task(table.drain(0, asyncio.Event()))
     await draining
     with pytest.raises(Draining), table.admission():
         pass
@@ -108,7 +108,7 @@ async def test_a_full_table_and_a_draining_one_take_no_run() -> None:
 async def test_draining_waits_for_a_turn_that_is_just_starting() -> None:
     table = RunTable()
     with table.admission():
-        draining = asyncio.create_task(table.drain(5))
+        draining = asyncio.create_task(table.drain(5, asyncio.Event()))
         await asyncio.sleep(0)
         run = run_of(new_id())
         table.start(run, _until(run))
