@@ -10,7 +10,8 @@ from uuid import UUID
 from redis.exceptions import RedisError
 
 from shared.logging import get_logger
-from shared.workers import HEARTBEAT_SECONDS, InstanceState, WorkerRecord, WorkerRegistry, rank
+from shared.placement import owners, place_of
+from shared.workers import HEARTBEAT_SECONDS, InstanceState, WorkerRecord, WorkerRegistry
 
 FULL_REPORT_BEATS = 30
 """Every so many heartbeats everything is reported again, in case the registry lost it without our noticing."""
@@ -19,15 +20,29 @@ log = get_logger(__name__)
 
 
 class Topology:
-    """Implements the pool's `Reports`. `describe` gives the record to announce, `report_all` fills the reports anew."""
+    """Implements the pool's `Reports`. `describe` gives the record to announce, `report_all` fills the reports anew.
 
-    def __init__(self, registry: WorkerRegistry, worker_id: str, describe: Callable[[], WorkerRecord]) -> None:
+    `replication` workers keep each hot-tier instance built.
+    """
+
+    def __init__(
+        self,
+        registry: WorkerRegistry,
+        worker_id: str,
+        url: str,
+        describe: Callable[[], WorkerRecord],
+        *,
+        replication: int = 1,
+    ) -> None:
         self._registry = registry
         self._worker_id = worker_id
+        self._place = place_of(url)
         self._describe = describe
-        self._live: tuple[str, ...] = (worker_id,)
+        self._replication = replication
+        self._places: tuple[str, ...] = (self._place,)
         self._has_others = False
-        self._owned: dict[UUID, bool] = {}
+        self._is_serving = False
+        self._owners: dict[UUID, list[str]] = {}
         self._told: dict[UUID, InstanceState | None] = {}
         self._reported: set[UUID] = set()
         self._has_news = asyncio.Event()
@@ -44,12 +59,29 @@ class Topology:
         """Whether another worker is there that is not about to leave."""
         return self._has_others
 
+    @property
+    def is_serving(self) -> bool:
+        """Whether this worker has joined the others, and takes requests as far as it is up to it."""
+        return self._is_serving
+
+    async def serve(self) -> None:
+        """Join: from now on the others count on this worker."""
+        self._is_serving = True
+        await self.beat()
+
     def owns(self, instance_id: UUID) -> bool:
-        """Whether this worker is the one that keeps a hot-tier instance built."""
-        owned = self._owned.get(instance_id)
-        if owned is None:
-            owned = self._owned[instance_id] = rank(str(instance_id), self._live)[:1] == [self._worker_id]
-        return owned
+        """Whether this worker is among those that keep a hot-tier instance built."""
+        return self._place in self._owners_of(instance_id)
+
+    def leads(self, key: UUID) -> bool:
+        """Whether this worker, and no other, looks after what the key stands for."""
+        return self._owners_of(key)[:1] == [self._place]
+
+    def _owners_of(self, key: UUID) -> list[str]:
+        found = self._owners.get(key)
+        if found is None:
+            found = self._owners[key] = owners(str(key), self._places, self._replication)
+        return found
 
     def tell(self, state: InstanceState) -> None:
         self._told[state.instance_id] = state
@@ -83,8 +115,9 @@ class Topology:
 
     async def beat(self) -> None:
         """Announce this worker and look who else is there."""
+        own = self._describe()
         try:
-            await self._registry.announce(self._describe())
+            await self._registry.announce(own)
             live = await self._registry.live()
         except RedisError as error:
             if not self._is_cut_off:
@@ -96,12 +129,14 @@ class Topology:
             log.info("worker_registry_back")
             self._is_cut_off = False
             self.report_all()
-        # Whoever drains gives its instances away; without anybody else they stay where they are.
-        ids = tuple(w.worker_id for w in live if not w.draining) or (self._worker_id,)
-        self._has_others = any(worker_id != self._worker_id for worker_id in ids)
-        if ids != self._live:
-            self._live = ids
-            self._owned.clear()
+        others = {place_of(w.url) for w in live if w.is_serving and w.worker_id != self._worker_id}
+        self._has_others = bool(others)
+        # While it joins it counts itself in already: that is what tells it what to build. Whoever drains gives its
+        # instances away; without anybody else they stay where they are.
+        places = tuple(sorted(others if own.draining and others else others | {self._place}))
+        if places != self._places:
+            self._places = places
+            self._owners.clear()
             self.on_membership()
 
     async def leave(self) -> None:

@@ -39,6 +39,7 @@ from runtime_worker.turn.service import TurnService
 from runtime_worker.turn.takeover import Takeover
 from shared.clock import Clock, SystemClock
 from shared.ids import new_id
+from shared.logging import get_logger
 from shared.security.api_key_uses import APIKeyUses
 from shared.security.api_keys import APIKeyCache
 from shared.security.grants import GrantCache
@@ -53,6 +54,10 @@ REDIS_SECONDS = 2.0
 
 FIRST_SYNC_SECONDS = 3.0
 SAVE_ON_EXIT_SECONDS = 10.0
+JOIN_SECONDS = 15.0
+"""How long a new worker builds its part of the hot instances before it takes requests; the rest comes as it serves."""
+
+log = get_logger(__name__)
 
 
 def redis_client(url: str) -> "Redis":
@@ -103,7 +108,13 @@ class Worker:
         self.table = RunTable()
         self._heap = Heap(is_idle=lambda: len(self.table) == 0)
         self._parts = SharedParts(settings)
-        self.topology = Topology(WorkerRegistry(self.redis, clock), self.worker_id, self._describe)
+        self.topology = Topology(
+            WorkerRegistry(self.redis, clock),
+            self.worker_id,
+            settings.public_url,
+            self._describe,
+            replication=settings.pool.hot_replication,
+        )
         self.pool = OrchestratorPool(
             builder or self._parts.builder,
             self.control_plane.snapshot,
@@ -124,7 +135,7 @@ class Worker:
             on_connected=self.reconciler.poke,
         )
 
-        self.retention = Retention(self._mongo, self.control_plane.retention, self.topology.owns)
+        self.retention = Retention(self._mongo, self.control_plane.retention, self.topology.leads)
         self._backlog = SaveBacklog(self.store)
         self._locks = RunLocks(self.redis, self.worker_id, self.table, self._backlog.claims)
         self._journal = EventJournal(self.redis, keep_seconds=settings.serving.resume_seconds)
@@ -154,6 +165,7 @@ class Worker:
         )
         self.handover = Handover(self.table, self._locks, self._journal, self.replays, lambda: self.topology.has_others)
         self._hurry = asyncio.Event()
+        self._joining: asyncio.Task[None] | None = None
         self.conversations = ConversationService(self.store, self._locks)
 
     @property
@@ -189,6 +201,23 @@ class Worker:
         except TimeoutError:
             pass
         self._heap.started()
+        if self.topology.has_others:
+            self._joining = asyncio.create_task(self._join(), name="join")
+        else:
+            # There is nobody better to send a request to.
+            await self.topology.serve()
+
+    async def _join(self) -> None:
+        """Build what will be ours to keep while the others still serve it, then take requests."""
+        started = self._clock.monotonic()
+        try:
+            async with asyncio.timeout(JOIN_SECONDS):
+                await self.reconciler.wait_until_caught_up()
+                await self.pool.build_share()
+        except TimeoutError:
+            log.warning("joined_before_all_was_built")
+        await self.topology.serve()
+        log.info("joined", seconds=round(self._clock.monotonic() - started, 2), hot=self.pool.counts().hot)
 
     async def drain(self) -> None:
         """Fail readiness and say so in the registry first, then let live streams finish, then hand over the rest."""
@@ -206,6 +235,9 @@ class Worker:
 
     async def close(self) -> None:
         """After `drain`: store what is not stored, leave the registry, let go of everything."""
+        if self._joining is not None:
+            self._joining.cancel()
+            await asyncio.gather(self._joining, return_exceptions=True)
         if not self.table.is_draining:
             await self.drain()
         await self._backlog.drain(SAVE_ON_EXIT_SECONDS)
@@ -238,4 +270,5 @@ class Worker:
             shared_templates=shared_template_count(),
             plugin_hosts=self._parts.hosts.running_count,
             plugin_circuits=self._parts.hosts.circuits,
+            joining=not self.topology.is_serving,
         )

@@ -96,11 +96,15 @@ class ServingSettings(msgspec.Struct, frozen=True):
 
 
 class PoolSettings(msgspec.Struct, frozen=True):
-    """How much a worker keeps in memory, and for how long what nobody uses."""
+    """How much a worker keeps in memory, and for how long what nobody uses.
+
+    `hot_replication` workers keep each hot-tier instance built.
+    """
 
     max_hot_pool_size: int = 200
     demand_ttl_seconds: int = 900
     warm_ttl_seconds: int = 3600
+    hot_replication: int = 1
 
 
 class PluginHostSettings(msgspec.Struct, frozen=True):
@@ -212,6 +216,7 @@ def read_worker_settings(variables: Mapping[str, str]) -> WorkerSettings:
             max_hot_pool_size=env.integer("MAX_HOT_POOL_SIZE", 200, 1, 100_000),
             demand_ttl_seconds=env.integer("DEMAND_TTL_SECONDS", 900, 1, 7 * 24 * 3600),
             warm_ttl_seconds=env.integer("WARM_TTL_SECONDS", 3600, 1, 7 * 24 * 3600),
+            hot_replication=env.integer("HOT_REPLICATION", 1, 1, 100),
         ),
         plugin_hosts=PluginHostSettings(
             egress="deny" if env.choice("PLUGIN_EGRESS", ("allow", "deny"), "allow") == "deny" else "allow",

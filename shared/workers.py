@@ -1,10 +1,9 @@
-"""The live registry of runtime workers in Redis, and which of them should serve an instance.
+"""The live registry of runtime workers in Redis.
 
 `worker:{worker_id}` is a worker's record (JSON, expires when heartbeats stop), `workers` lists ids by last heartbeat,
 `worker:{worker_id}:instances` maps instance ids to what that worker last did with them.
 """
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Literal, cast
@@ -39,6 +38,7 @@ class PluginCircuit(msgspec.Struct, frozen=True):
 class WorkerRecord(msgspec.Struct, frozen=True):
     """What one worker process says of itself. `capacity` is the number of runs it takes at once.
 
+    One that is `joining` still builds what will be its to keep, one that is `draining` takes no more requests.
     `plugin_hosts` counts the processes it runs plugins in, `plugin_circuits` names the plugins that crashed there.
     """
 
@@ -58,6 +58,12 @@ class WorkerRecord(msgspec.Struct, frozen=True):
     shared_templates: int = 0
     plugin_hosts: int = 0
     plugin_circuits: tuple[PluginCircuit, ...] = ()
+    joining: bool = False
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether it should get new requests."""
+        return not self.draining and not self.joining
 
 
 class InstanceState(msgspec.Struct, frozen=True):
@@ -151,13 +157,6 @@ class WorkerRegistry:
             states = [msgspec.json.decode(raw, type=InstanceState) for raw in row if raw is not None]
             found[worker.worker_id] = {s.instance_id: s for s in states}
         return found
-
-
-def rank(key: str, worker_ids: Iterable[str]) -> list[str]:
-    """Rendezvous (highest random weight) order of workers for a key: adding one worker moves 1/N of the keys."""
-    return sorted(
-        worker_ids, key=lambda w: hashlib.blake2b(f"{w}\x1f{key}".encode(), digest_size=8).digest(), reverse=True
-    )
 
 
 def _record(worker_id: str) -> str:

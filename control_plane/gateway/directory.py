@@ -2,12 +2,14 @@
 
 import asyncio
 
+import msgspec
 from redis.exceptions import RedisError
 
 from shared.clock import Clock
 from shared.errors import NoLiveWorker, StoreUnavailable
 from shared.logging import get_logger
-from shared.workers import RECORD_SECONDS, WorkerRecord, WorkerRegistry, rank
+from shared.placement import by_place, overloaded, rank
+from shared.workers import RECORD_SECONDS, WorkerRecord, WorkerRegistry
 
 log = get_logger(__name__)
 
@@ -29,17 +31,35 @@ class WorkerDirectory:
         self._read_at: float | None = None
         self._tried_at = float("-inf")
         self._suspects: dict[str, float] = {}
+        self._sent: dict[str, int] = {}
         self._refreshing = asyncio.Lock()
 
     async def candidates(self, key: str) -> list[WorkerRecord]:
-        """Workers that take requests, the owner of `key` first. Raises NoLiveWorker or StoreUnavailable."""
+        """Workers that take requests in the order to try them: the owner of `key`, then who would be it next. Those
+        that are loaded above their part come after the others, just-failed ones last.
+
+        Raises NoLiveWorker or StoreUnavailable.
+        """
         await self._refresh()
-        by_id = {w.worker_id: w for w in self._workers if not w.draining}
-        if not by_id:
+        # Where nobody else is there, one that is still building what it will keep serves all the same.
+        places = by_place([w for w in self._workers if w.is_serving] or [w for w in self._workers if not w.draining])
+        if not places:
             raise NoLiveWorker
         now = self._clock.monotonic()
         self._suspects = {w: until for w, until in self._suspects.items() if until > now}
-        return [by_id[w] for w in sorted(rank(key, by_id), key=self._suspects.__contains__)]
+        loaded = overloaded([self._as_of_now(worker) for worker in places.values()])
+        return sorted(
+            (places[place] for place in rank(key, places)),
+            key=lambda worker: (worker.worker_id in self._suspects, worker.worker_id in loaded),
+        )
+
+    def sent(self, worker_id: str) -> None:
+        """A run was just begun there, of which the registry cannot know yet."""
+        self._sent[worker_id] = self._sent.get(worker_id, 0) + 1
+
+    def _as_of_now(self, worker: WorkerRecord) -> WorkerRecord:
+        sent = self._sent.get(worker.worker_id, 0)
+        return msgspec.structs.replace(worker, active_runs=worker.active_runs + sent) if sent else worker
 
     async def is_live(self, worker_id: str) -> bool:
         """Whether the worker still says so itself; while the registry cannot be read nobody is taken for lost."""
@@ -77,5 +97,6 @@ class WorkerDirectory:
                 self._read_at = None
         else:
             self._read_at = self._clock.monotonic()
+            self._sent.clear()
         finally:
             self._tried_at = self._clock.monotonic()

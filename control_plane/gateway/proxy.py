@@ -92,6 +92,8 @@ class Proxy:
                 )
                 if response.status != STATUS_BY_KIND[Draining.kind] or _media_type(response) != PROBLEM_MEDIA_TYPE:
                     self._workers.trust(worker.worker_id)
+                    if _media_type(response) == SSE_MEDIA_TYPE:
+                        self._workers.sent(worker.worker_id)
                     return worker, response, None
                 problem = await response.read()
             except (ClientError, TimeoutError) as error:

@@ -28,7 +28,7 @@ class Readiness(msgspec.Struct, frozen=True):
     `plugins_without_environment` are those whose Python dependencies are not installed here yet, or cannot be.
     """
 
-    status: Literal["ready", "not_ready", "draining"]
+    status: Literal["ready", "not_ready", "joining", "draining"]
     worker_id: str
     active_runs: int
     dependencies: dict[str, State]
@@ -43,7 +43,8 @@ async def live() -> Alive:
 
 @get("/health/ready", guards=[public])
 async def ready(worker: NamedDependency[Worker]) -> Response[Readiness]:
-    """503 while something needed is down, before the change feed was read once, and while the worker drains."""
+    """503 while something needed is down, before the change feed was read once, while a new worker still builds what
+    will be its to keep, and while it drains."""
     redis, mongo, broker = await asyncio.gather(
         _state(worker.redis.ping()), _state(worker.store.check()), _broker_state(worker)
     )
@@ -56,7 +57,9 @@ async def ready(worker: NamedDependency[Worker]) -> Response[Readiness]:
     }
     # A worker that has read the feed serves what it knows without the control plane, so only the first reading counts.
     is_ready = redis == mongo == "up" and worker.reconciler.has_caught_up
-    status: Literal["ready", "not_ready", "draining"] = "ready" if is_ready else "not_ready"
+    status: Literal["ready", "not_ready", "joining", "draining"] = "ready" if is_ready else "not_ready"
+    if is_ready and not worker.topology.is_serving:
+        status = "joining"
     if worker.table.is_draining:
         status = "draining"
     body = Readiness(status, worker.worker_id, len(worker.table), dependencies, worker.plugins_without_environment)

@@ -91,6 +91,11 @@ class OrchestratorPool:
             if self._wants_build(entry):
                 self._builds.start(entry)
 
+    async def build_share(self) -> None:
+        """Until every hot-tier instance that is ours to keep is built, or was tried and cannot be."""
+        while missing := [entry for entry in self._index.hot_tier.values() if self._is_missing(entry)]:
+            await asyncio.wait([self._builds.start(entry) for entry in missing])
+
     # --- what a run needs ---
 
     async def require(self, instance_id: UUID, org_id: UUID | None) -> Entry:
@@ -194,6 +199,9 @@ class OrchestratorPool:
 
     def _is_pinned(self, entry: Entry) -> bool:
         return entry.tier == "hot" and not entry.is_evicted_by_pressure and self._owns(entry.instance_id)
+
+    def _is_missing(self, entry: Entry) -> bool:
+        return self._is_pinned(entry) and entry.may_serve and entry.current is None and entry.failure is None
 
     def _view(self, entry: Entry) -> HotView:
         return HotView(

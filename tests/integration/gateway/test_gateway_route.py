@@ -9,7 +9,7 @@ from aiohttp import web
 from redis.asyncio import Redis
 from yarl import URL
 
-from shared.workers import rank
+from shared.placement import place_of, rank
 from tests.fakes.worker_server import (
     WorkerServer,
     dies_before_answering,
@@ -28,8 +28,8 @@ def chat_path(instance_id: object) -> str:
 
 def owned_by(worker: WorkerServer, workers: list[WorkerServer]) -> str:
     """An instance id whose first worker is the given one."""
-    ids = [w.worker_id for w in workers]
-    return next(i for i in iter(lambda: str(uuid4()), "") if rank(i, ids)[0] == worker.worker_id)
+    places = [place_of(w.url) for w in workers]
+    return next(i for i in iter(lambda: str(uuid4()), "") if rank(i, places)[0] == place_of(worker.url))
 
 
 async def test_requests_for_an_instance_go_to_one_worker_and_instances_are_spread(

@@ -13,8 +13,9 @@ from shared.clock import SystemClock
 from shared.events import OrchestratorReload, encode_event, routing_key
 from shared.events.topology import STREAM
 from shared.ids import new_id
-from shared.settings import WorkerSettings
+from shared.settings import PoolSettings, WorkerSettings
 from shared.snapshots import OrchestratorSnapshot
+from shared.workers import WorkerRegistry
 from tests.fakes.control_plane import FakeControlPlane
 from tests.fakes.orchestrators import ScriptedBuilder, say
 from tests.integration.runtime_worker.worker import eventually, running_worker, worker_settings
@@ -136,3 +137,44 @@ async def test_hot_instances_are_shared_out_and_taken_over_when_a_worker_leaves(
             owners = [one.worker.topology.owns, two.worker.topology.owns]
             await eventually(lambda: all(sum(owns(i) for owns in owners) == 1 for i in ids))
         await eventually(lambda: all(one.worker.topology.owns(i) for i in ids))
+
+
+async def test_a_new_worker_builds_its_part_before_it_takes_requests(
+    settings: WorkerSettings, control_plane: FakeControlPlane, instance: OrchestratorSnapshot, tmp_path: Path
+) -> None:
+    mine, theirs = ScriptedBuilder(), ScriptedBuilder()
+    theirs.may_finish.clear()
+    hot = [msgspec.structs.replace(instance, instance_id=new_id()) for _ in range(12)]
+    ids = [control_plane.put(snapshot, tier="hot").instance_id for snapshot in hot]
+    async with running_worker(settings, control_plane, mine) as one:
+        assert (await one.ready())[0] == 200
+        async with running_worker(another(settings, control_plane, tmp_path), control_plane, theirs) as two:
+            status, body = await two.ready()
+            assert (status, body["status"]) == (503, "joining")
+            registry = WorkerRegistry(one.worker.redis, SystemClock())
+            assert {w.worker_id: w.joining for w in await registry.live()} == {
+                one.worker.worker_id: False,
+                two.worker.worker_id: True,
+            }
+            assert all(one.worker.topology.owns(i) for i in ids)
+            theirs.may_finish.set()
+            await eventually(lambda: two.worker.topology.is_serving)
+            assert len(theirs.builds) == sum(two.worker.topology.owns(i) for i in ids) > 0
+            assert (await two.ready())[0] == 200
+
+
+async def test_with_replication_two_workers_keep_each_hot_instance(
+    settings: WorkerSettings, control_plane: FakeControlPlane, instance: OrchestratorSnapshot, tmp_path: Path
+) -> None:
+    settings = msgspec.structs.replace(settings, pool=PoolSettings(hot_replication=2))
+    control_plane.put(instance, tier="hot")
+    mine, theirs = ScriptedBuilder(), ScriptedBuilder()
+    others = msgspec.structs.replace(another(settings, control_plane, tmp_path), pool=settings.pool)
+    async with (
+        running_worker(settings, control_plane, mine) as one,
+        running_worker(others, control_plane, theirs) as two,
+    ):
+        await eventually(lambda: len(mine.builds) == len(theirs.builds) == 1)
+        await eventually(lambda: two.worker.topology.is_serving)
+        leads = [w.worker.topology.leads for w in (one, two)]
+        await eventually(lambda: sum(lead(instance.instance_id) for lead in leads) == 1)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from litestar.types import HTTPScope, Message
+from msgspec.structs import replace
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from control_plane.gateway.affinity import affinity_key
@@ -20,6 +21,7 @@ from control_plane.gateway.headers import ForwardedHeaders
 from control_plane.gateway.proxy import MAX_BODY_BYTES, read_body
 from control_plane.gateway.sse import MAX_HELD_BYTES, WholeEvents
 from shared.errors import BodyTooLarge, NoLiveWorker, StoreUnavailable
+from shared.placement import EASY_RUNS
 from shared.workers import WorkerRecord, WorkerRegistry
 from tests.fakes.clock import ManualClock
 
@@ -173,6 +175,42 @@ async def test_while_redis_hangs_all_requests_wait_for_one_attempt_together(cloc
         assert outcomes == [known] * 5
     else:
         assert {type(outcome) for outcome in outcomes} == {StoreUnavailable}
+
+
+async def test_an_overloaded_owner_passes_to_the_next_until_it_has_less_to_do(clock: ManualClock) -> None:
+    registry = Registry(clock, "a", "b", "c")
+    first, second, third = await names(directory(registry, clock))
+
+    def busy(**active: int) -> list[WorkerRecord]:
+        return [replace(r, capacity=100, active_runs=active.get(r.worker_id, 0)) for r in registry.records]
+
+    registry.records = busy(**{first: EASY_RUNS - 1})
+    assert await names(directory(registry, clock)) == [first, second, third]
+    registry.records = busy(**{first: 30, second: 10, third: 10})
+    assert await names(directory(registry, clock)) == [second, third, first]
+    registry.records = busy(**{first: 30, second: 30, third: 30})
+    assert await names(directory(registry, clock)) == [first, second, third]
+
+
+async def test_runs_begun_since_the_registry_was_read_count_too(clock: ManualClock) -> None:
+    registry = Registry(clock, "a", "b")
+    registry.records = [replace(r, capacity=100) for r in registry.records]
+    workers = directory(registry, clock)
+    first, second = await names(workers)
+    for _ in range(EASY_RUNS):
+        workers.sent(first)
+    assert await names(workers) == [second, first]
+    clock.advance(MAX_AGE_SECONDS)
+    assert await names(workers) == [first, second]
+
+
+async def test_a_worker_that_joins_or_leaves_gets_nothing_while_another_serves(clock: ManualClock) -> None:
+    registry = Registry(clock, "a", "b", "c")
+    a, b, c = registry.records
+    registry.records = [replace(a, joining=True), replace(b, draining=True), c]
+    assert await names(directory(registry, clock)) == ["c"]
+    registry.records = [replace(a, joining=True), replace(b, draining=True)]
+    assert await names(directory(registry, clock)) == ["a"]
 
 
 async def test_no_worker_is_an_error_of_its_own(clock: ManualClock) -> None:
