@@ -13,8 +13,9 @@ import pytest
 from yarl import URL
 
 from deploy.local.ports import accepts, free_port
+from shared.placement import place_of, rank
 from tests.backing.find import give_up
-from tests.fakes.worker_server import WorkerServer, worker_server
+from tests.fakes.worker_server import WorkerServer, draining, plain, worker_server
 from tests.integration.gateway.conftest import SECONDS
 
 CONFIGURATIONS = Path(__file__).parents[3] / "deploy" / "gateway"
@@ -23,7 +24,8 @@ ORG = uuid4()
 
 
 class Fleet:
-    def __init__(self, url: str, workers: list[WorkerServer], control_plane: WorkerServer) -> None:
+    def __init__(self, program: str, url: str, workers: list[WorkerServer], control_plane: WorkerServer) -> None:
+        self.program = program
         self.url = url
         self.workers = workers
         self.control_plane = control_plane
@@ -46,7 +48,7 @@ async def fleet(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         port = free_port()
         command = _nginx if program == "nginx" else _haproxy
         async with _running(command(binary, tmp_path, port, [one, two], control_plane), port, tmp_path):
-            yield Fleet(f"http://127.0.0.1:{port}", [one, two], control_plane)
+            yield Fleet(program, f"http://127.0.0.1:{port}", [one, two], control_plane)
 
 
 def _nginx(binary: str, home: Path, port: int, workers: list[WorkerServer], control_plane: WorkerServer) -> list[str]:
@@ -76,6 +78,7 @@ def _with_addresses(text: str, port: int, workers: list[WorkerServer], control_p
         "worker_processes auto": "worker_processes 1",
         "worker_connections 16384": "worker_connections 256",
         "maxconn 20000": "maxconn 200",
+        "/usr/local/etc/haproxy/rendezvous.lua": str(CONFIGURATIONS / "rendezvous.lua"),
     }
     for name, value in replaced.items():
         text = text.replace(name, value)
@@ -110,6 +113,26 @@ async def test_an_instance_stays_with_one_worker_and_instances_are_spread(
     assert {worker for by in served.values() for worker in by} == {"worker-1", "worker-2"}
 
 
+async def test_haproxy_and_the_workers_agree_on_who_gets_what_also_when_one_is_gone(
+    fleet: Fleet, client: aiohttp.ClientSession
+) -> None:
+    if fleet.program != "haproxy":
+        return
+    by_place = {place_of(w.url): w.worker_id for w in fleet.workers}
+
+    async def served_by(number: int) -> str:
+        async with client.post(fleet.chat(f"instance-{number}"), json={}) as answer:
+            return str((await answer.json())["worker"])
+
+    numbers = range(16)
+    expected = [by_place[rank(f"instance-{number}", by_place)[0]] for number in numbers]
+    assert [await served_by(number) for number in numbers] == expected
+    assert set(expected) == set(by_place.values())
+    gone, other = fleet.workers
+    await gone.stop()
+    assert [await served_by(number) for number in numbers] == [other.worker_id] * len(numbers)
+
+
 async def test_events_pass_unbuffered_and_a_client_that_leaves_is_noticed(
     fleet: Fleet, client: aiohttp.ClientSession
 ) -> None:
@@ -131,6 +154,22 @@ async def test_a_dead_worker_costs_no_request(fleet: Fleet, client: aiohttp.Clie
         async with client.post(fleet.chat(f"instance-{number}"), json={}) as answer:
             assert answer.status == 200
             assert (await answer.json())["worker"] == other.worker_id
+
+
+async def test_a_worker_that_leaves_costs_no_request_and_what_all_workers_refuse_is_refused(
+    fleet: Fleet, client: aiohttp.ClientSession
+) -> None:
+    leaving, other = fleet.workers
+    leaving.answer = draining
+    for number in range(8):
+        async with client.post(fleet.chat(f"instance-{number}"), json={}) as answer:
+            assert (answer.status, (await answer.json())["worker"]) == (200, other.worker_id)
+    other.answer = draining
+    async with client.post(fleet.chat("one"), json={}) as answer:
+        assert (answer.status, (await answer.json(content_type=None))["code"]) == (503, "SY-0002")
+    other.answer = plain
+    async with client.post(fleet.chat("one"), json={}) as answer:
+        assert answer.status == 200
 
 
 async def test_chat_goes_to_workers_and_everything_else_to_the_control_plane(
