@@ -226,7 +226,9 @@ class RunLocks:
         return taken
 
     def letting_go(self, run: Run) -> tuple[bytes, ...]:
-        """The command that gives a run to whoever takes it first. It must follow the last event that was told of it."""
+        """The command that gives a run to whoever takes it first. It must follow the last event that was told of it.
+        From now on it is not vouched for any more."""
+        self._held.pop(run.run_id, None)
         return b"ZADD", CLAIMS.encode(), b"XX", b"0", _member(run.org_id, run.run_id).encode()
 
     async def forget(self, lost: LostRun) -> None:
