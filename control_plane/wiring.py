@@ -26,6 +26,7 @@ from control_plane.auth.grants import AccessChanges, load_grant
 from control_plane.auth.passwords import Passwords
 from control_plane.auth.service import AuthService
 from control_plane.auth.throttle import LoginThrottle
+from control_plane.data_keys.service import DataKeys
 from control_plane.database.commits import commit
 from control_plane.database.engine import Database, create_engine, scoped
 from control_plane.events.publisher import publisher_for
@@ -54,7 +55,7 @@ from control_plane.plugins.mcp_discovery import MCPDiscovery
 from control_plane.plugins.pending import PendingUploads, Upload
 from control_plane.plugins.repository import PluginRepository
 from control_plane.plugins.service import PluginService
-from control_plane.plugins.settings import PluginSettings
+from control_plane.plugins.settings import PluginSettings, PluginSettingsOf
 from control_plane.plugins.uploads import UploadService
 from control_plane.provider_models.repository import ProviderModelRepository
 from control_plane.provider_models.service import ProviderModelService
@@ -80,6 +81,7 @@ from shared.packages.opening import open_store
 from shared.security.api_key_uses import APIKeyUses
 from shared.security.api_keys import APIKeyCache
 from shared.security.grants import GrantCache, GrantInvalidator
+from shared.security.opening import open_wrapping
 from shared.security.principals import Authenticator
 from shared.security.sessions import SessionStore
 from shared.security.tokens import TokenSigner
@@ -105,6 +107,7 @@ class Resources:
         self.database = Database(self.engine)
         self.redis = create_redis(settings.redis_url)
         self.keyring = settings.security.keyring
+        self.key_wrapping = open_wrapping(settings.security)
         self.api_key_uses = APIKeyUses(self.redis, self.clock)
         self.tokens = TokenSigner(settings.security.secret_key, settings.security.jwt_algorithm)
         self.sessions = SessionStore(self.redis, self.clock)
@@ -167,6 +170,7 @@ class Resources:
             pruning.cancel()
             await asyncio.gather(pruning, return_exceptions=True)
             await asyncio.to_thread(self.environments.workplaces.close)
+            await self.key_wrapping.close()
             await self.redis.aclose()
             await self.engine.dispose()
 
@@ -201,6 +205,17 @@ def provide_resources(state: State) -> Resources:
 
 def access_changes(session: AsyncSession, resources: Resources) -> AccessChanges:
     return AccessChanges(session, resources.invalidator, resources.sessions)
+
+
+def data_keys(session: AsyncSession, resources: Resources) -> DataKeys:
+    return DataKeys(session=session, wrapping=resources.key_wrapping)
+
+
+def plugin_settings(session: AsyncSession, resources: Resources) -> PluginSettingsOf:
+    async def of(owner: UUID | None) -> PluginSettings:
+        return PluginSettings(await data_keys(session, resources).sealing(owner))
+
+    return of
 
 
 def provide_api_keys(session: NamedDependency[AsyncSession], resources: NamedDependency[Resources]) -> APIKeyService:
@@ -265,6 +280,7 @@ def provide_organizations(
         organizations=OrganizationRepository(session),
         access=access_changes(session, resources),
         retire_instances=definition_saver(session, resources).retire_instances_of,
+        shred_keys=data_keys(session, resources).shred,
     )
 
 
@@ -298,7 +314,7 @@ def provide_orchestrators(
         saver=definition_saver(session, resources),
         plugins=InstancePlugins(
             catalogue=PluginService(session=session, plugins=PluginRepository(session), clock=resources.clock),
-            settings=PluginSettings(resources.keyring),
+            settings=plugin_settings(session, resources),
             orchestrators=orchestrators,
         ),
         llm_configs=provide_llm_configs(session, resources),
@@ -317,7 +333,7 @@ def provide_plugin_uploads(
         plugins=PluginRepository(session),
         catalogue=provide_plugins(session, resources),
         organizations=provide_organizations(session, resources),
-        settings=PluginSettings(resources.keyring),
+        settings=plugin_settings(session, resources),
         store=resources.packages,
     )
 
@@ -328,7 +344,7 @@ def provide_mcp_plugins(session: NamedDependency[AsyncSession], resources: Named
         plugins=PluginRepository(session),
         catalogue=provide_plugins(session, resources),
         organizations=provide_organizations(session, resources),
-        settings=PluginSettings(resources.keyring),
+        settings=plugin_settings(session, resources),
         discovery=resources.mcp_discovery,
         allow_private=resources.settings.allow_private_model_hosts,
     )
@@ -391,7 +407,7 @@ def provide_llm_configs(
     return LLMConfigService(
         session=session,
         configs=LLMConfigRepository(session),
-        keyring=resources.keyring,
+        keys=data_keys(session, resources),
         allow_private_hosts=resources.settings.allow_private_model_hosts,
         rebuild_users=definition_saver(session, resources).rebuild_users_of_llm_config,
     )

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from deploy.commands import address, chat, inspection, planes, plugin, plugin_check, plugin_push, stack, stores
+from deploy.commands import address, chat, inspection, planes, plugin, plugin_check, plugin_push, secrets, stack, stores
 from deploy.errors import DeployError
 
 app = typer.Typer(
@@ -57,6 +57,10 @@ app.add_typer(plugins, name="plugin", rich_help_panel="Plugins")
 audit = typer.Typer(help="Who changed what.", no_args_is_help=True, rich_markup_mode="rich")
 audit.command("verify")(planes.audit_verify)
 app.add_typer(audit, name="audit", rich_help_panel=_LOOK)
+
+keys = typer.Typer(help="The keys that secrets are sealed with.", no_args_is_help=True, rich_markup_mode="rich")
+keys.command("rotate")(secrets.rotate)
+app.add_typer(keys, name="secrets", rich_help_panel=_LOOK)
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from runtime_worker.models.registry import ModelRegistry
 from runtime_worker.plugins.hosts import PluginHosts
 from runtime_worker.plugins.registry import BundleRegistry
 from runtime_worker.pool.building import PartsBuilder
+from shared.security.opening import open_wrapping
 from shared.settings import WorkerSettings
 
 
@@ -15,7 +16,8 @@ class SharedParts:
         self._connections = ModelConnections(allow_private=settings.allow_private_model_hosts)
         self._models = ModelRegistry(self._connections, settings.security.keyring)
         self._bundles = BundleRegistry(settings)
-        self.builder = PartsBuilder(self._models, self._bundles)
+        self._wrapping = open_wrapping(settings.security)
+        self.builder = PartsBuilder(self._models, self._bundles, self._wrapping)
 
     @property
     def model_count(self) -> int:
@@ -39,3 +41,4 @@ class SharedParts:
     async def close(self) -> None:
         await self._bundles.close()
         await self._connections.close()
+        await self._wrapping.close()

@@ -435,3 +435,9 @@ class SettingFixed(InvalidRequest):
     """A tier above does not let this setting be changed; `errors` names it and the tier."""
 
     kind, code, title = Kind.INVALID, "CF-0003", "A setting is fixed by a tier above"
+
+
+class KeyServiceUnavailable(StoreUnavailable):
+    """The service that holds the key-encryption keys does not answer. Nothing can be sealed or opened until it does."""
+
+    kind, code, title, retryable = Kind.NOT_READY, "CF-0004", "The key service does not answer", True

@@ -1,7 +1,9 @@
-"""Sealing of stored secrets: AES-256-GCM, bound to the place they are stored in.
+"""Sealing: AES-256-GCM, bound to the place that a value is stored in.
 
 A sealed value is text: `v1.<key id>.<base64url(nonce ‖ ciphertext ‖ tag)>`. The associated data names table, column and
 row, so a ciphertext copied into another row or column does not open. Keys rotate by putting a new one first.
+
+The keys here are key-encryption keys: they wrap the data keys that seal secrets (`shared.security.data_keys`).
 """
 
 import base64
@@ -21,16 +23,29 @@ _VERSION = "v1"
 
 
 class SecretKeyring:
-    """Opens what any of its keys sealed; seals with the first."""
+    """Opens what any of its keys sealed; seals with the first. Without any key it does neither."""
 
     def __init__(self, keys: Mapping[str, bytes]) -> None:
-        if not keys:
-            raise ConfigurationInvalid("CADENCE_ENCRYPTION_KEYS needs at least one key")
         for key_id, key in keys.items():
             if len(key) != KEY_BYTES:
                 raise ConfigurationInvalid(f"encryption key {key_id!r} has {len(key)} bytes, needs {KEY_BYTES}")
-        self._ciphers = {key_id: AESGCM(key) for key_id, key in keys.items()}
-        self._newest = next(iter(keys))
+        self._keys = dict(keys)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Newest first."""
+        return tuple(self._keys)
+
+    @property
+    def newest(self) -> str:
+        """The id of the key that seals. Raises ConfigurationInvalid without any key."""
+        if not self._keys:
+            raise ConfigurationInvalid("there is no encryption key to seal with")
+        return next(iter(self._keys))
+
+    def followed_by(self, older: "SecretKeyring") -> "SecretKeyring":
+        """The keys of both, these first."""
+        return SecretKeyring({**self._keys, **{i: key for i, key in older._keys.items() if i not in self._keys}})
 
     @classmethod
     def parse(cls, text: str) -> "SecretKeyring":
@@ -48,27 +63,44 @@ class SecretKeyring:
                 # By position: with the id left out or put last, what stands for the id is the key.
                 message = f"encryption key {position} is not an id, a colon and {2 * KEY_BYTES} hexadecimal digits"
                 raise ConfigurationInvalid(message)
+        if not keys:
+            raise ConfigurationInvalid("needs at least one key")
         return cls(keys)
 
     def seal(self, secret: str, *, table: str, column: str, row_id: object) -> str:
         """Encrypt `secret` for exactly this table, column and row."""
-        nonce = os.urandom(NONCE_BYTES)
-        place = _place(table, column, row_id)
-        sealed = nonce + self._ciphers[self._newest].encrypt(nonce, secret.encode(), place)
-        return f"{_VERSION}.{self._newest}.{base64.urlsafe_b64encode(sealed).decode()}"
+        key_id = self.newest
+        return f"{_VERSION}.{key_id}.{seal_at(self._keys[key_id], secret, table, column, row_id)}"
 
     def open(self, sealed: str, *, table: str, column: str, row_id: object) -> str:
         """Decrypt what `seal` made for the same place. Raises SecretUnreadable."""
         version, _, rest = sealed.partition(".")
         key_id, _, encoded = rest.partition(".")
-        cipher = self._ciphers.get(key_id)
-        if version != _VERSION or cipher is None:
+        key = self._keys.get(key_id)
+        if version != _VERSION or key is None:
             raise SecretUnreadable(f"a secret in {table}.{column} was sealed with a key this process does not hold")
-        try:
-            raw = base64.urlsafe_b64decode(encoded)
-            return cipher.decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], _place(table, column, row_id)).decode()
-        except (InvalidTag, binascii.Error, ValueError):
-            raise SecretUnreadable(f"a secret in {table}.{column} does not belong to its row") from None
+        return open_at(key, encoded, table, column, row_id)
+
+
+def key_id_of(sealed: str) -> str:
+    """The id of the key of a keyring that sealed a value."""
+    return sealed.partition(".")[2].partition(".")[0]
+
+
+def seal_at(key: bytes, secret: str, table: str, column: str, row_id: object) -> str:
+    """base64url(nonce ‖ ciphertext ‖ tag) of `secret` for exactly this place."""
+    nonce = os.urandom(NONCE_BYTES)
+    sealed = nonce + AESGCM(key).encrypt(nonce, secret.encode(), _place(table, column, row_id))
+    return base64.urlsafe_b64encode(sealed).decode()
+
+
+def open_at(key: bytes, encoded: str, table: str, column: str, row_id: object) -> str:
+    """Undo `seal_at`. Raises SecretUnreadable."""
+    try:
+        raw = base64.urlsafe_b64decode(encoded)
+        return AESGCM(key).decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], _place(table, column, row_id)).decode()
+    except (InvalidTag, binascii.Error, ValueError):
+        raise SecretUnreadable(f"a secret in {table}.{column} does not belong to its row") from None
 
 
 def fingerprint(secret: str) -> str:

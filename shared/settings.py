@@ -14,6 +14,7 @@ import msgspec
 from shared.environment_variables import PREFIX, Environment
 from shared.logging import LogFormat
 from shared.secrets import SecretKeyring
+from shared.security.key_wrapping import read_keys
 
 DEFAULT_PACKAGE_CACHE = ".cadence/package-cache"
 MIN_SECRET_CHARS = 32
@@ -33,14 +34,32 @@ class ProcessSettings(msgspec.Struct, frozen=True):
         return self.environment == "production"
 
 
+class VaultSettings(msgspec.Struct, frozen=True):
+    """The key service, HashiCorp Vault or OpenBao. `token_file` is read for every request: an agent that renews the
+    token writes it anew. `mount` is where the transit engine is.
+    """
+
+    url: str
+    key_name: str
+    token: str = ""
+    token_file: Path | None = None
+    mount: str = "transit"
+
+
 class SecuritySettings(msgspec.Struct, frozen=True):
-    """`secret_key` signs sessions, `worker_token` is what workers show to the control plane's `/internal` routes."""
+    """`secret_key` signs sessions, `worker_token` is what workers show to the control plane's `/internal` routes.
+
+    `keyring` holds the key-encryption keys of the environment; those of `keys_file` come before them, and with `vault`
+    both only open what they wrapped earlier.
+    """
 
     secret_key: str
     jwt_algorithm: str
     access_token_minutes: int
     keyring: SecretKeyring
     worker_token: str
+    keys_file: Path | None = None
+    vault: VaultSettings | None = None
 
 
 class PackageStoreSettings(msgspec.Struct, frozen=True):
@@ -247,12 +266,43 @@ def _security(env: Environment, process: ProcessSettings) -> SecuritySettings:
             raise ValueError("looks like a placeholder; generate one with `openssl rand -hex 32`")
         return text
 
+    keys_file, vault = _keys_file(env), _vault(env, process)
+    # Only where keys come from elsewhere may these be left out.
+    default = "" if keys_file or vault else None
     return SecuritySettings(
         secret_key=env.parsed("SECRET_KEY", secret, ""),
         jwt_algorithm=env.choice("JWT_ALGORITHM", ("HS256",), "HS256"),
         access_token_minutes=env.integer("ACCESS_TOKEN_EXPIRE_MINUTES", 30, 1, 24 * 60),
-        keyring=env.parsed("ENCRYPTION_KEYS", SecretKeyring.parse, SecretKeyring({"unset": bytes(32)})),
+        keyring=env.parsed("ENCRYPTION_KEYS", SecretKeyring.parse, SecretKeyring({}), default=default),
         worker_token=env.parsed("WORKER_TOKEN", secret, ""),
+        keys_file=keys_file,
+        vault=vault,
+    )
+
+
+def _keys_file(env: Environment) -> Path | None:
+    def readable(text: str) -> Path:
+        try:
+            read_keys(Path(text))
+        except OSError as error:
+            raise ValueError(f"{text} cannot be read ({error.strerror})") from None
+        return Path(text).resolve()
+
+    return env.parsed("ENCRYPTION_KEYS_FILE", readable, None, default="")
+
+
+def _vault(env: Environment, process: ProcessSettings) -> VaultSettings | None:
+    if not env.text("VAULT_URL"):
+        return None
+    token_file = env.text("VAULT_TOKEN_FILE")
+    if not token_file and not env.text("VAULT_TOKEN"):
+        env.problems.append(f"{PREFIX}VAULT_URL needs {PREFIX}VAULT_TOKEN_FILE or {PREFIX}VAULT_TOKEN")
+    return VaultSettings(
+        url=env.url("VAULT_URL", schemes=("https",) if process.is_production else ("https", "http")).rstrip("/"),
+        key_name=env.text("VAULT_KEY", default="cadence"),
+        token=env.text("VAULT_TOKEN"),
+        token_file=Path(token_file).resolve() if token_file else None,
+        mount=env.text("VAULT_MOUNT", default="transit"),
     )
 
 

@@ -1,5 +1,6 @@
 """What a worker gets from the control plane over `/internal`: all that one instance needs, secrets sealed."""
 
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
@@ -19,6 +20,13 @@ SEALED_FIELD = "$sealed"
 """A sealed plugin setting is `{"$sealed": "<text of SecretKeyring.seal>"}` wherever settings travel or are stored."""
 SEALED_DEFAULT_FIELD = "$sealed_default"
 """The same for an author's default, which is sealed in the plugin's row (`plugin_default_place`)."""
+
+
+class WrappedDataKey(msgspec.Struct, frozen=True):
+    """A data key as it is stored and travels. `wrapped` begins with the id of the key-encryption key."""
+
+    id: UUID
+    wrapped: str
 
 
 class ToolDescription(msgspec.Struct, frozen=True):
@@ -102,7 +110,10 @@ class LLMConfigSnapshot(msgspec.Struct, frozen=True):
 
 
 class OrchestratorSnapshot(msgspec.Struct, frozen=True):
-    """One instance. `config` is the effective configuration, older names already replaced and defaults filled in."""
+    """One instance. `config` is the effective configuration, older names already replaced and defaults filled in.
+
+    `data_keys` are those that its sealed values need, wrapped.
+    """
 
     instance_id: UUID
     org_id: UUID
@@ -119,6 +130,14 @@ class OrchestratorSnapshot(msgspec.Struct, frozen=True):
     plugins: tuple[PluginSnapshot, ...]
     llm_configs: dict[str, LLMConfigSnapshot]
     chat: ChatSettings = ChatSettings()
+    data_keys: tuple[WrappedDataKey, ...] = ()
+
+    def sealed_values(self) -> Iterator[str]:
+        """Everything in it that is sealed."""
+        for llm_config in self.llm_configs.values():
+            yield llm_config.sealed_api_key
+        for plugin in self.plugins:
+            yield from sealed_texts(plugin.settings)
 
 
 class InstanceChange(msgspec.Struct, frozen=True):
@@ -146,6 +165,13 @@ class ChangePage(msgspec.Struct, frozen=True):
 def is_sealed(value: Any) -> bool:
     """Whether a setting's value is a sealed one, an instance's or an author's default."""
     return isinstance(value, dict) and (SEALED_FIELD in value or SEALED_DEFAULT_FIELD in value)
+
+
+def sealed_texts(settings: Mapping[str, Any]) -> Iterator[str]:
+    """The sealed values among the settings of one plugin."""
+    for value in settings.values():
+        if is_sealed(value):
+            yield value.get(SEALED_FIELD) or value[SEALED_DEFAULT_FIELD]
 
 
 def plugin_setting_place(instance_id: UUID, plugin_key: str, setting: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from msgspec import UNSET
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
+from control_plane.data_keys.repository import DataKeyRepository
 from control_plane.database.engine import scoped
 from control_plane.orchestrators.repository import OrchestratorRepository
 from control_plane.orchestrators.tables import Orchestrator
@@ -14,7 +15,8 @@ from control_plane.organizations.tables import Organization
 from control_plane.settings.repository import SettingsRepository
 from shared.errors import NotFound
 from shared.retention import OrganizationRetention, RetentionPage
-from shared.snapshots import ChangePage, InstanceChange, OrchestratorSnapshot
+from shared.security.data_keys import data_keys_of
+from shared.snapshots import ChangePage, InstanceChange, OrchestratorSnapshot, WrappedDataKey
 
 _COLUMNS = (
     Orchestrator.id.label("instance_id"),
@@ -43,7 +45,9 @@ class WorkerFeed:
             row = await session.get(Orchestrator, instance_id)
             if row is None or row.is_deleted:
                 raise NotFound
-            return (await OrchestratorRepository(session).definition(row)).snapshot()
+            found = (await OrchestratorRepository(session).definition(row)).snapshot()
+            keys = await DataKeyRepository(session).by_id(data_keys_of(found.sealed_values()))
+        return msgspec.structs.replace(found, data_keys=tuple(WrappedDataKey(key.id, key.wrapped_key) for key in keys))
 
     async def retention(self, after: UUID | None, limit: int) -> RetentionPage:
         """What living organizations' settings say of how long they keep what was said."""

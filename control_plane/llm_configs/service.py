@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from control_plane.data_keys.service import DataKeys
 from control_plane.database.locks import lock_definitions
 from control_plane.database.patches import apply_patch
 from control_plane.database.revisions import next_revision, require_match
@@ -22,7 +23,7 @@ from shared.frameworks import DEFAULT_BASE_URLS, Provider
 from shared.ids import new_id
 from shared.model_options import known_model_options, parse_model_options
 from shared.providers import meaningless_options
-from shared.secrets import SecretKeyring, fingerprint
+from shared.secrets import fingerprint
 from shared.security.addresses import check_model_url
 from shared.security.grants import Grant
 from shared.snapshots import api_key_place
@@ -41,13 +42,13 @@ class LLMConfigService:
         *,
         session: AsyncSession,
         configs: LLMConfigRepository,
-        keyring: SecretKeyring,
+        keys: DataKeys,
         allow_private_hosts: bool,
         rebuild_users: RebuildUsers,
     ) -> None:
         self._session = session
         self._configs = configs
-        self._keyring = keyring
+        self._keys = keys
         self._allow_private_hosts = allow_private_hosts
         self._rebuild_users = rebuild_users
 
@@ -65,7 +66,7 @@ class LLMConfigService:
             additional_config=body.additional_config,
             is_enabled=True,
         )
-        self._seal(config, body.api_key)
+        await self._seal(config, body.api_key)
         with _unique():
             await self._configs.add(config)
         return config
@@ -95,7 +96,7 @@ class LLMConfigService:
             _check_options(Provider(config.provider), patch.additional_config)
         apply_patch(config, patch, skip={"api_key", "provider"})
         if patch.api_key is not UNSET:
-            self._seal(config, patch.api_key)
+            await self._seal(config, patch.api_key)
         with _unique(), self._session.no_autoflush:
             config.revision = await next_revision(self._session)
             await self._session.flush()
@@ -136,7 +137,11 @@ class LLMConfigService:
         return list(found.values())
 
     async def probe_request(self, org_id: UUID, config_id: UUID) -> ProbeRequest:
-        """What one test call needs, the key included. Raises NotFound, InvalidRequest, SecretUnreadable."""
+        """What one test call needs, the key included. Raises NotFound, InvalidRequest, SecretUnreadable,
+        KeyServiceUnavailable.
+        """
+        # Before the sealed key is read: what opens it must not be retired in between.
+        keyring = await self._keys.opening(org_id)
         config = await self._configs.get(org_id, config_id)
         if config.model_name is None:
             problem = FieldError("model_name", "missing", "without one there is nothing to call")
@@ -145,12 +150,13 @@ class LLMConfigService:
             provider=Provider(config.provider),
             model_name=config.model_name,
             base_url=config.base_url,
-            api_key=self._keyring.open(config.sealed_api_key, **api_key_place(config.id)),
+            api_key=keyring.open(config.sealed_api_key, **api_key_place(config.id)),
             options=known_model_options(config.additional_config)[0],
         )
 
-    def _seal(self, config: LLMConfig, api_key: str) -> None:
-        config.sealed_api_key = self._keyring.seal(api_key, **api_key_place(config.id))
+    async def _seal(self, config: LLMConfig, api_key: str) -> None:
+        keyring = await self._keys.sealing(config.org_id)
+        config.sealed_api_key = keyring.seal(api_key, **api_key_place(config.id))
         config.key_fingerprint = fingerprint(api_key)
         config.key_last4 = api_key[-4:] if len(api_key) >= SHOWABLE_KEY_CHARS else ""
 

@@ -11,7 +11,7 @@ from control_plane.orchestrators.definition import Definition
 from control_plane.orchestrators.repository import OrchestratorRepository
 from control_plane.plugins.catalogue import CatalogueEntry
 from control_plane.plugins.service import PluginService
-from control_plane.plugins.settings import PluginSettings
+from control_plane.plugins.settings import PluginSettingsOf
 from shared.errors import FieldError, InvalidRequest
 from shared.snapshots import SEALED_DEFAULT_FIELD
 
@@ -22,7 +22,7 @@ class InstancePlugins:
     """Rules over the catalogue; each returns the definition as it will be and saves nothing but the links."""
 
     def __init__(
-        self, *, catalogue: PluginService, settings: PluginSettings, orchestrators: OrchestratorRepository
+        self, *, catalogue: PluginService, settings: PluginSettingsOf, orchestrators: OrchestratorRepository
     ) -> None:
         self._catalogue = catalogue
         self.settings = settings
@@ -77,12 +77,13 @@ class InstancePlugins:
         self, definition: Definition, plugins: Sequence[CatalogueEntry], given: Settings
     ) -> Definition:
         row = definition.row
+        settings = await self.settings(row.org_id)
         stored = dict(row.plugin_settings)
         for new in plugins:
             old = next((plugin for plugin in definition.plugins if _is_same_plugin(plugin, new)), None)
             if old is not None and old.key != new.key and new.key not in stored:
-                stored[new.key] = self.settings.carried_over(row.id, old, new, stored.get(old.key, {}))
-        row.plugin_settings = self.settings.checked(row.id, plugins, given, stored)
+                stored[new.key] = settings.carried_over(row.id, old, new, stored.get(old.key, {}))
+        row.plugin_settings = settings.checked(row.id, plugins, given, stored)
         if [plugin.id for plugin in plugins] != [plugin.id for plugin in definition.plugins]:
             await self._orchestrators.use_plugins(row.id, plugins)
         return msgspec.structs.replace(definition, plugins=plugins)

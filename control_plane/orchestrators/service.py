@@ -53,6 +53,7 @@ class OrchestratorService:
         config, llm_configs = await self._checked(org_id, body.framework_type, body.mode, body.config, cascade)
         plugins = await self._plugins.chosen(org_id, body.active_plugin_ids)
         check_plugins(body.mode, config, plugins)
+        settings = await self._plugins.settings(org_id)
         instance_id = new_id()
         row = Orchestrator(
             id=instance_id,
@@ -66,7 +67,7 @@ class OrchestratorService:
             is_deleted=False,
             whoami=body.whoami,
             config=to_given(body.mode, config, body.config),
-            plugin_settings=self._plugins.settings.checked(instance_id, plugins, body.plugin_settings, {}),
+            plugin_settings=settings.checked(instance_id, plugins, body.plugin_settings, {}),
         )
         with self._session.no_autoflush:
             self._orchestrators.add(row)

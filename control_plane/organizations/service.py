@@ -24,6 +24,9 @@ from shared.security.permissions import Role
 RetireInstances = Callable[[UUID], Awaitable[None]]
 """Takes every orchestrator of an organization away from the workers."""
 
+ShredKeys = Callable[[UUID], Awaitable[None]]
+"""Makes everything that an organization has sealed unreadable."""
+
 
 class OrganizationService:
     def __init__(
@@ -33,11 +36,13 @@ class OrganizationService:
         organizations: OrganizationRepository,
         access: AccessChanges,
         retire_instances: RetireInstances,
+        shred_keys: ShredKeys,
     ) -> None:
         self._session = session
         self._organizations = organizations
         self._access = access
         self._retire_instances = retire_instances
+        self._shred_keys = shred_keys
 
     async def create(self, body: OrganizationBody) -> Organization:
         """Raises AlreadyExists for a domain that is taken."""
@@ -80,7 +85,9 @@ class OrganizationService:
         return await self._revise(organization)
 
     async def delete(self, org_id: UUID, *, if_match: str | None) -> None:
-        """From now on nobody can reach anything of it and workers drop its instances; its rows stay to account for it.
+        """From now on nobody can reach anything of it and workers drop its instances.
+
+        Its secrets are gone with its data keys; its rows stay to account for it.
 
         Raises NotFound, StaleRevision.
         """
@@ -91,6 +98,7 @@ class OrganizationService:
         self._access.of_organization(org_id)
         await self._revise(organization)
         await self._retire_instances(org_id)
+        await self._shred_keys(org_id)
 
     async def _revise(self, organization: Organization) -> Organization:
         with _unique(), self._session.no_autoflush:

@@ -15,7 +15,7 @@ from control_plane.plugins.mcp_schemas import MCPServerBody
 from control_plane.plugins.ownership import check_owner
 from control_plane.plugins.repository import PluginRepository
 from control_plane.plugins.service import PluginService
-from control_plane.plugins.settings import PluginSettings
+from control_plane.plugins.settings import PluginSettings, PluginSettingsOf
 from control_plane.plugins.tables import OrgPlugin, SystemPlugin
 from shared.config_hash import canonical_json
 from shared.errors import FieldError, MCPServerUnavailable, PluginVersionExists
@@ -35,7 +35,7 @@ class MCPPlugins:
         plugins: PluginRepository,
         catalogue: PluginService,
         organizations: OrganizationService,
-        settings: PluginSettings,
+        settings: PluginSettingsOf,
         discovery: MCPDiscovery,
         allow_private: bool,
     ) -> None:
@@ -55,7 +55,7 @@ class MCPPlugins:
         for row in await self._plugins.own_versions(owner, manifest.pid):
             if version_order(row.version) == version_order(manifest.version):
                 raise PluginVersionExists(f"{manifest.pid}@{row.version} exists; raise the version")
-        row = self._row(owner, body, server, manifest, created_by)
+        row = self._row(owner, body, server, manifest, created_by, await self._settings(owner))
         row.revision = await next_revision(self._session)
         await self._plugins.add(row)
         await self._catalogue.announce(row)
@@ -92,7 +92,13 @@ class MCPPlugins:
         return server, msgspec.structs.replace(manifest, tools=tools)
 
     def _row(
-        self, owner: UUID | None, body: MCPServerBody, server: MCPServer, manifest: PluginManifest, created_by: UUID
+        self,
+        owner: UUID | None,
+        body: MCPServerBody,
+        server: MCPServer,
+        manifest: PluginManifest,
+        created_by: UUID,
+        settings: PluginSettings,
     ) -> CatalogueRow:
         plugin_id = new_id()
         defaults = {HEADERS: body.headers} if body.headers else {}
@@ -106,7 +112,7 @@ class MCPPlugins:
             "is_latest": False,
             "enabled": True,
             "manifest": msgspec.to_builtins(manifest),
-            "default_settings": self._settings.sealed_defaults(
+            "default_settings": settings.sealed_defaults(
                 "system" if owner is None else "org", plugin_id, defaults, manifest.settings_schema
             ),
             "logo_url": None,

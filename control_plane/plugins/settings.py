@@ -4,7 +4,7 @@ Values come from the schema's defaults and, above them, from the instance. A sea
 (`shared.snapshots.SEALED_FIELD`); an admin may not send one, so that nothing but our own sealing is ever stored.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -15,7 +15,7 @@ from control_plane.plugins.catalogue import CatalogueEntry
 from shared.config_hash import canonical_json
 from shared.errors import FieldError, PluginSettingsInvalid
 from shared.mcp.rules import setting_problem
-from shared.secrets import SecretKeyring
+from shared.security.data_keys import DataKeyring
 from shared.snapshots import (
     SEALED_DEFAULT_FIELD,
     SEALED_FIELD,
@@ -33,9 +33,9 @@ InstanceSettings = Mapping[str, Any]
 
 
 class PluginSettings:
-    """The rules of settings. Holds the keyring because sealing is one of them; opens nothing but to carry over."""
+    """The rules of settings. Holds a keyring because sealing is one of them; opens nothing but to carry over."""
 
-    def __init__(self, keyring: SecretKeyring) -> None:
+    def __init__(self, keyring: DataKeyring) -> None:
         self._keyring = keyring
 
     def checked(
@@ -138,6 +138,11 @@ class PluginSettings:
     def _sealed(self, instance_id: UUID, entry: CatalogueEntry, key: str, value: Any) -> dict[str, str]:
         place = plugin_setting_place(instance_id, entry.key, key)
         return {SEALED_FIELD: self._keyring.seal(_encoded(value), **place)}
+
+
+PluginSettingsOf = Callable[[UUID | None], Awaitable[PluginSettings]]
+"""The rules for what belongs to an organization, or for None to the system, with its keys held until the transaction
+ends."""
 
 
 def effective(entry: CatalogueEntry, instance_settings: Settings) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from control_plane.plugins.ownership import check_owner
 from control_plane.plugins.pending import Upload
 from control_plane.plugins.repository import PluginRepository
 from control_plane.plugins.service import PluginService
-from control_plane.plugins.settings import PluginSettings
+from control_plane.plugins.settings import PluginSettings, PluginSettingsOf
 from control_plane.plugins.tables import OrgPlugin, SystemPlugin
 from shared.errors import PluginVersionExists
 from shared.ids import new_id
@@ -31,7 +31,7 @@ class UploadService:
         plugins: PluginRepository,
         catalogue: PluginService,
         organizations: OrganizationService,
-        settings: PluginSettings,
+        settings: PluginSettingsOf,
         store: PackageStore,
     ) -> None:
         self._session = session
@@ -55,14 +55,14 @@ class UploadService:
             # 1.0 and 1.0.0 are one version to everybody who sorts them.
             if version_order(row.version) == version_order(manifest.version):
                 raise PluginVersionExists(f"{manifest.pid}@{row.version} exists with other content; raise the version")
-        row = self._row(upload, package)
+        row = self._row(upload, package, await self._settings(upload.owner))
         await self._store.put(row.package_key, upload.data)
         row.revision = await next_revision(self._session)
         await self._plugins.add(row)
         await self._catalogue.announce(row)
         return row, True
 
-    def _row(self, upload: Upload, package: PreparedPackage) -> CatalogueRow:
+    def _row(self, upload: Upload, package: PreparedPackage, settings: PluginSettings) -> CatalogueRow:
         manifest, plugin_id = package.manifest, new_id()
         columns = {
             "id": plugin_id,
@@ -74,7 +74,7 @@ class UploadService:
             "is_latest": False,
             "enabled": True,
             "manifest": msgspec.to_builtins(manifest),
-            "default_settings": self._settings.sealed_defaults(
+            "default_settings": settings.sealed_defaults(
                 "system" if upload.owner is None else "org", plugin_id, package.defaults, manifest.settings_schema
             ),
             "logo_url": logo_url(upload.owner, plugin_id) if package.has_logo else None,

@@ -13,8 +13,8 @@ from shared.errors import InvalidRequest, ModelAddressRefused, OrchestratorBuild
 from shared.frameworks import DEFAULT_BASE_URLS
 from shared.logging import get_logger
 from shared.model_options import known_model_options
-from shared.secrets import SecretKeyring
 from shared.security.addresses import check_model_url
+from shared.security.data_keys import Opener
 from shared.snapshots import LLMConfigSnapshot, api_key_place
 
 log = get_logger(__name__)
@@ -29,16 +29,23 @@ class _Shared(msgspec.Struct):
 
 
 class ModelRegistry:
-    """Opens sealed keys (the only place that does) and hands out clients. Needs no lock: nothing here awaits."""
+    """Opens sealed keys (the only place that does) and hands out clients. Needs no lock: nothing here awaits.
 
-    def __init__(self, connections: ModelConnections, keyring: SecretKeyring) -> None:
+    `keyring` opens what comes without one of its own.
+    """
+
+    def __init__(self, connections: ModelConnections, keyring: Opener) -> None:
         self._connections = connections
         self._keyring = keyring
         self._shared: dict[ClientKey, _Shared] = {}
         self._keys: dict[ModelClient, ClientKey] = {}
 
-    def acquire(self, config: LLMConfigSnapshot, model_name: str, org_id: UUID) -> ModelClient:
+    def acquire(
+        self, config: LLMConfigSnapshot, model_name: str, org_id: UUID, keyring: Opener | None = None
+    ) -> ModelClient:
         """The client for this credential and model; give it back with `release`, once per call.
+
+        `keyring` opens what the organization sealed.
 
         Raises OrchestratorBuildFailed for what an admin has to change: provider, address, options, unreadable key.
         """
@@ -47,7 +54,7 @@ class ModelRegistry:
         key = (org_id, config.provider.value, model_name, config.key_fingerprint, base_url, options)
         shared = self._shared.get(key)
         if shared is None:
-            shared = self._shared[key] = _Shared(self._create(config, model_name, base_url))
+            shared = self._shared[key] = _Shared(self._create(config, model_name, base_url, keyring or self._keyring))
             self._keys[shared.client] = key
         shared.users += 1
         return shared.client
@@ -65,14 +72,14 @@ class ModelRegistry:
         """How many clients are shared right now (`shared_models` of the pool stats)."""
         return len(self._shared)
 
-    def _create(self, config: LLMConfigSnapshot, model_name: str, base_url: str) -> WireClient:
+    def _create(self, config: LLMConfigSnapshot, model_name: str, base_url: str, keyring: Opener) -> WireClient:
         if not base_url:
             raise OrchestratorBuildFailed(f"the llm_config for provider {config.provider} names no base_url")
         try:
             check_model_url(base_url, allow_private=self._connections.allow_private)
             options, ignored = known_model_options(config.additional_config)
             # Keys are pasted, and a newline that came along would break the header.
-            api_key = self._keyring.open(config.sealed_api_key, **api_key_place(config.id)).strip()
+            api_key = keyring.open(config.sealed_api_key, **api_key_place(config.id)).strip()
         except (ModelAddressRefused, SecretUnreadable) as error:
             raise OrchestratorBuildFailed(f"llm_config {config.id}: {error.detail}") from None
         except InvalidRequest as error:

@@ -22,6 +22,7 @@ from shared.config_hash import canonical_json
 from shared.logging import get_logger
 from shared.packages.environments import Environments
 from shared.packages.opening import open_store
+from shared.security.data_keys import Opener
 from shared.settings import WorkerSettings
 from shared.snapshots import PluginSnapshot
 
@@ -47,7 +48,7 @@ class BundleRegistry:
     """
 
     def __init__(self, settings: WorkerSettings, *, loader: BundleLoader | None = None) -> None:
-        self._keyring = settings.security.keyring
+        self._keyring: Opener = settings.security.keyring
         self._store = open_store(settings.packages)
         self._packages = PackageCache(self._store, settings.package_cache / "packages")
         self._environments = Environments(
@@ -73,9 +74,16 @@ class BundleRegistry:
         """Bundles that are loaded or being loaded."""
         return len(self._entries)
 
-    async def acquire(self, plugin: PluginSnapshot, *, org_id: UUID, instance_id: UUID) -> PluginBundle:
-        """A bundle to be given back with `release`. Raises PluginLoadFailed or StoreUnavailable."""
-        opened = msgspec.structs.replace(plugin, settings=opened_settings(plugin, instance_id, self._keyring))
+    async def acquire(
+        self, plugin: PluginSnapshot, *, org_id: UUID, instance_id: UUID, keyring: Opener | None = None
+    ) -> PluginBundle:
+        """A bundle to be given back with `release`. `keyring` opens what the organization sealed.
+
+        Raises PluginLoadFailed or StoreUnavailable.
+        """
+        opened = msgspec.structs.replace(
+            plugin, settings=opened_settings(plugin, instance_id, keyring or self._keyring)
+        )
         key = _key(opened, org_id)
         entry = self._entries.get(key)
         if entry is None:

@@ -6,7 +6,7 @@ from uuid import UUID
 import msgspec
 
 from shared.errors import PluginLoadFailed, SecretUnreadable
-from shared.secrets import SecretKeyring
+from shared.security.data_keys import Opener
 from shared.snapshots import (
     SEALED_DEFAULT_FIELD,
     SEALED_FIELD,
@@ -16,7 +16,7 @@ from shared.snapshots import (
 )
 
 
-def opened_settings(plugin: PluginSnapshot, instance_id: UUID, keyring: SecretKeyring) -> dict[str, Any]:
+def opened_settings(plugin: PluginSnapshot, instance_id: UUID, keyring: Opener) -> dict[str, Any]:
     """Raises PluginLoadFailed when a secret cannot be opened or a required setting has no value."""
     try:
         settings = {key: _opened(plugin, instance_id, keyring, key, value) for key, value in plugin.settings.items()}
@@ -30,7 +30,7 @@ def opened_settings(plugin: PluginSnapshot, instance_id: UUID, keyring: SecretKe
     return settings
 
 
-def _opened(plugin: PluginSnapshot, instance_id: UUID, keyring: SecretKeyring, key: str, value: Any) -> Any:
+def _opened(plugin: PluginSnapshot, instance_id: UUID, keyring: Opener, key: str, value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     if SEALED_FIELD in value:

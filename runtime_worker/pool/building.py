@@ -10,15 +10,18 @@ from runtime_worker.models.base import ModelClient
 from runtime_worker.models.registry import ModelRegistry
 from runtime_worker.plugins.base import PluginBundle
 from runtime_worker.plugins.registry import BundleRegistry
+from shared.errors import OrchestratorBuildFailed, SecretUnreadable
+from shared.security.key_wrapping import KeyWrapping, data_keyring
 from shared.snapshots import OrchestratorSnapshot
 
 
 class BuiltFromParts:
     """An orchestrator with the uses it holds of shared models and bundles."""
 
-    def __init__(self, models: ModelRegistry, bundles: BundleRegistry) -> None:
+    def __init__(self, models: ModelRegistry, bundles: BundleRegistry, wrapping: KeyWrapping) -> None:
         self._models = models
         self._bundles = bundles
+        self._wrapping = wrapping
         self._clients: dict[ModelKey, ModelClient] = {}
         self._plugins: list[PluginBundle] = []
         self._orchestrator: Orchestrator | None = None
@@ -34,11 +37,18 @@ class BuiltFromParts:
         return self._clients
 
     async def build(self, snapshot: OrchestratorSnapshot) -> None:
+        try:
+            keyring = await data_keyring(self._wrapping, snapshot.data_keys)
+        except SecretUnreadable as error:
+            raise OrchestratorBuildFailed(error.detail) from None
         for key in sorted(model_keys(snapshot), key=str):
             config_id, model_name = key
-            self._clients[key] = self._models.acquire(llm_config(snapshot, config_id), model_name, snapshot.org_id)
+            config = llm_config(snapshot, config_id)
+            self._clients[key] = self._models.acquire(config, model_name, snapshot.org_id, keyring)
         for plugin in snapshot.plugins:
-            bundle = await self._bundles.acquire(plugin, org_id=snapshot.org_id, instance_id=snapshot.instance_id)
+            bundle = await self._bundles.acquire(
+                plugin, org_id=snapshot.org_id, instance_id=snapshot.instance_id, keyring=keyring
+            )
             self._plugins.append(bundle)
         engine = loaded_engine(snapshot.framework_type, snapshot.mode)
         if engine is None:
@@ -59,12 +69,13 @@ class BuiltFromParts:
 class PartsBuilder:
     """Builds from the process's shared models and plugin bundles."""
 
-    def __init__(self, models: ModelRegistry, bundles: BundleRegistry) -> None:
+    def __init__(self, models: ModelRegistry, bundles: BundleRegistry, wrapping: KeyWrapping) -> None:
         self._models = models
         self._bundles = bundles
+        self._wrapping = wrapping
 
     async def build(self, snapshot: OrchestratorSnapshot) -> BuiltFromParts:
-        built = BuiltFromParts(self._models, self._bundles)
+        built = BuiltFromParts(self._models, self._bundles, self._wrapping)
         try:
             await built.build(snapshot)
         except BaseException:

@@ -110,7 +110,8 @@ class Builds:
 
     async def _build_once(self, entry: Entry) -> None:
         snapshot = entry.snapshot
-        if snapshot is None or snapshot.config_hash != entry.config_hash:
+        is_fresh = snapshot is None or snapshot.config_hash != entry.config_hash
+        if snapshot is None or is_fresh:
             snapshot = await self._fetch(entry.instance_id)
             if snapshot.revision < entry.revision:
                 raise StoreUnavailable("the control plane does not show the newest configuration yet")
@@ -118,7 +119,15 @@ class Builds:
         if not entry.may_serve or not self._index.holds(entry):
             return
         started = self._clock.monotonic()
-        built = await self._builder.build(snapshot)
+        try:
+            built = await self._builder.build(snapshot)
+        except OrchestratorBuildFailed:
+            if is_fresh:
+                raise
+            # What was kept may be sealed with keys that were rotated since, which is no change of the configuration.
+            snapshot = await self._fetch(entry.instance_id)
+            self._take_snapshot(snapshot)
+            built = await self._builder.build(snapshot)
         log.info(
             "orchestrator_built",
             instance_id=str(entry.instance_id),

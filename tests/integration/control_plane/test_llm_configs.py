@@ -10,7 +10,7 @@ from sqlalchemy import select
 from control_plane.events.tables import OutboxEvent
 from control_plane.llm_configs.tables import LLMConfig
 from control_plane.orchestrators.tables import Orchestrator, OrchestratorLLMConfig
-from control_plane.wiring import Resources, provide_llm_configs
+from control_plane.wiring import Resources, data_keys, provide_llm_configs
 from shared.errors import InvalidRequest, SecretUnreadable
 from shared.frameworks import Mode
 from shared.ids import new_id
@@ -57,11 +57,12 @@ async def test_a_stored_key_opens_only_in_its_own_row(world: World, resources: R
 
     async with resources.database() as session:
         sealed = (await session.execute(select(LLMConfig.sealed_api_key))).scalar_one()
+        keyring = await data_keys(session, resources).opening(uuid.UUID(tenant.org_id))
 
     assert API_KEY not in sealed
-    assert resources.keyring.open(sealed, **api_key_place(id_in(path))) == API_KEY
+    assert keyring.open(sealed, **api_key_place(id_in(path))) == API_KEY
     with pytest.raises(SecretUnreadable):
-        resources.keyring.open(sealed, **api_key_place(new_id()))
+        keyring.open(sealed, **api_key_place(new_id()))
 
 
 async def test_a_short_key_shows_nothing_of_itself(world: World) -> None:

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import select
 
 from control_plane.orchestrators.tables import Orchestrator
-from control_plane.wiring import Resources
+from control_plane.wiring import Resources, data_keys
 from shared.snapshots import SEALED_FIELD, plugin_setting_place
 from tests.integration.control_plane.callers import World
 from tests.integration.control_plane.workshop import CALCULATOR, WEATHER, WEATHER_SETTINGS, Workshop, add_plugin
@@ -31,8 +31,9 @@ async def sealed_key(shop: Workshop, made: dict[str, Any], key: str) -> str:
     """The plain text of the stored `api_key`."""
     async with shop.resources.database() as session:
         row = (await session.execute(select(Orchestrator).where(Orchestrator.id == made["instance_id"]))).scalar_one()
+        keyring = await data_keys(session, shop.resources).opening(row.org_id)
     place = plugin_setting_place(row.id, key, "api_key")
-    return shop.resources.keyring.open(row.plugin_settings[key]["api_key"][SEALED_FIELD], **place)
+    return keyring.open(row.plugin_settings[key]["api_key"][SEALED_FIELD], **place)
 
 
 async def test_settings_are_typed_merged_and_secrets_masked(shop: Workshop) -> None:

@@ -12,6 +12,7 @@ from control_plane.wiring import Resources
 from shared.ids import new_id
 from shared.orchestrator_config import read_stored
 from shared.security.grants import Grant
+from shared.security.key_wrapping import data_keyring
 from shared.snapshots import SEALED_FIELD, ChangePage, OrchestratorSnapshot, api_key_place, plugin_setting_place
 from tests.integration.control_plane.callers import Caller, World
 from tests.integration.control_plane.test_orchestrator_lifecycle import WORKER
@@ -52,9 +53,10 @@ async def test_a_snapshot_holds_all_that_is_needed_and_every_secret_sealed_for_i
     assert (weather.pid, calculator.plugin_id) == (WEATHER, UUID(shop.calculator_id))
     assert (weather.settings["units"], weather.settings["retries"]) == ("metric", 2)
     place = plugin_setting_place(snapshot.instance_id, f"system:{WEATHER}@1.0.0", "api_key")
-    assert resources.keyring.open(weather.settings["api_key"][SEALED_FIELD], **place) == '"canary-secret"'
+    keyring = await data_keyring(resources.key_wrapping, snapshot.data_keys)
+    assert keyring.open(weather.settings["api_key"][SEALED_FIELD], **place) == '"canary-secret"'
     (config,) = snapshot.llm_configs.values()
-    assert resources.keyring.open(config.sealed_api_key, **api_key_place(config.id)) == "sk-0123456789abcdef"
+    assert keyring.open(config.sealed_api_key, **api_key_place(config.id)) == "sk-0123456789abcdef"
     raw = (await http.get(f"/internal/snapshots/{made['instance_id']}", headers=WORKER)).text
     assert "canary-secret" not in raw
     assert "sk-0123456789abcdef" not in raw

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select
 
 from control_plane.plugins.tables import OrgPlugin
-from control_plane.wiring import Resources
+from control_plane.wiring import Resources, data_keys
 from shared.snapshots import SEALED_DEFAULT_FIELD, plugin_default_place
 from tests.fakes.mcp_server import FakeMCPServer
 from tests.integration.control_plane.callers import Caller, Tenant, World
@@ -81,9 +81,10 @@ async def test_headers_are_sealed_at_rest_and_in_snapshots(
 
     async with resources.database() as session:
         row = (await session.execute(select(OrgPlugin))).scalar_one()
+        keyring = await data_keys(session, resources).opening(row.org_id)
     assert SECRET not in f"{row.default_settings}{row.manifest}{row.mcp}"
     place = plugin_default_place("org", row.id, "headers")
-    assert SECRET in resources.keyring.open(row.default_settings["headers"][SEALED_DEFAULT_FIELD], **place)
+    assert SECRET in keyring.open(row.default_settings["headers"][SEALED_DEFAULT_FIELD], **place)
     (snapshot,) = (await snapshot_of(http, made["instance_id"])).plugins
     assert (snapshot.kind, str(snapshot.plugin_id)) == ("mcp", plugin["id"])
     assert snapshot.mcp is not None

@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 
 from control_plane.wiring import Resources
 from runtime_worker.plugins.registry import BundleRegistry
+from shared.security.key_wrapping import data_keyring
 from shared.settings import WorkerSettings
 from shared.snapshots import OrchestratorSnapshot
 from tests.fakes.control_plane import FakeControlPlane
@@ -80,7 +81,10 @@ class SettingsPath:
         """What the plugin says it was given, loaded from the instance's snapshot as a worker does."""
         snapshot = await snapshot_of(self.http, made["instance_id"])
         bundle = await self.bundles.acquire(
-            snapshot.plugins[0], org_id=snapshot.org_id, instance_id=snapshot.instance_id
+            snapshot.plugins[0],
+            org_id=snapshot.org_id,
+            instance_id=snapshot.instance_id,
+            keyring=await data_keyring(self.shop.resources.key_wrapping, snapshot.data_keys),
         )
         try:
             outcome = await bundle.call("settings", {}, timeout_seconds=10)

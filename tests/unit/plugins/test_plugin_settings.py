@@ -11,9 +11,10 @@ from runtime_worker.plugins.settings import opened_settings
 from shared.errors import PluginLoadFailed, PluginSettingsInvalid
 from shared.ids import new_id
 from shared.secrets import SecretKeyring
+from shared.security.data_keys import DataKeyring
 from shared.snapshots import PluginManifest, PluginSnapshot
 
-KEYRING = SecretKeyring({"k": bytes(32)})
+KEYRING = DataKeyring({new_id(): bytes(32)}, older=SecretKeyring({}))
 RULES = PluginSettings(KEYRING)
 INSTANCE = new_id()
 CANARY = "canary-4711"

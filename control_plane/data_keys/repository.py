@@ -1,0 +1,44 @@
+"""Queries for data keys."""
+
+from collections.abc import Collection, Sequence
+from uuid import UUID
+
+from sqlalchemy import delete, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from control_plane.data_keys.tables import DataKey
+from control_plane.organizations.tables import Organization
+from shared.errors import NotFound
+
+
+class DataKeyRepository:
+    """Keys of one owner: an organization, or None for the platform."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def held(self, owner: UUID | None) -> Sequence[DataKey]:
+        """The newest last, none of which is deleted until the transaction ends."""
+        query = select(DataKey).where(DataKey.org_id.is_not_distinct_from(owner)).order_by(DataKey.generation)
+        return (await self._session.execute(query.with_for_update(read=True, key_share=True))).scalars().all()
+
+    async def by_id(self, ids: Collection[UUID]) -> Sequence[DataKey]:
+        """To look at."""
+        query = select(DataKey).where(DataKey.id.in_(ids)).order_by(DataKey.generation)
+        return (await self._session.execute(query)).scalars().all()
+
+    async def require_living(self, org_id: UUID) -> None:
+        """Keep an organization from being deleted until the transaction ends. Raises NotFound."""
+        query = select(Organization.id).where(Organization.id == org_id, Organization.is_deleted.is_(False))
+        if (await self._session.execute(query.with_for_update(read=True))).first() is None:
+            raise NotFound
+
+    async def add(self, key_id: UUID, owner: UUID | None, generation: int, wrapped_key: str) -> None:
+        """Nothing happens when another transaction has made this generation."""
+        row = insert(DataKey).values(id=key_id, org_id=owner, generation=generation, wrapped_key=wrapped_key)
+        await self._session.execute(row.on_conflict_do_nothing())
+
+    async def remove(self, org_id: UUID) -> None:
+        """All of an organization's. Waits for whoever holds one."""
+        await self._session.execute(delete(DataKey).where(DataKey.org_id == org_id))
