@@ -94,3 +94,9 @@ isolation:
 [group('develop')]
 bench *options:
     @uv run -q python -m tests.benchmarks "$@"
+
+# Kill, pause and cut off what runs while people talk, then ask for every run (options: --runs --seconds --workers --seed)
+[group('develop')]
+[no-exit-message]
+chaos *options:
+    @uv run -q python -m tests.chaos "$@"
