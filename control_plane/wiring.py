@@ -419,8 +419,14 @@ async def read_probe_request(resources: Resources, org_id: UUID, config_id: UUID
         return await provide_llm_configs(session, resources).probe_request(org_id, config_id)
 
 
-def provide_provider_models(session: NamedDependency[AsyncSession]) -> ProviderModelService:
-    return ProviderModelService(session=session, models=ProviderModelRepository(session))
+def provide_provider_models(
+    session: NamedDependency[AsyncSession], resources: NamedDependency[Resources]
+) -> ProviderModelService:
+    return ProviderModelService(
+        session=session,
+        models=ProviderModelRepository(session),
+        repriced=definition_saver(session, resources).reprice_users_of,
+    )
 
 
 def provide_run_time_settings(

@@ -31,6 +31,9 @@ class Provider(StrEnum):
     BIFROST = "bifrost"
 
 
+SAME_VENDOR = {Provider.CLAUDE: Provider.ANTHROPIC, Provider.GEMINI: Provider.GOOGLE}
+"""Second names: what the catalogue says of a model under the first name holds under the second as well."""
+
 SUPPORTED_PROVIDERS: dict[Framework, tuple[Provider, ...]] = {
     Framework.LANGGRAPH: tuple(Provider),
     Framework.OPENAI_AGENTS: (Provider.OPENAI, Provider.LITELLM, Provider.BIFROST),

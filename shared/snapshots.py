@@ -9,6 +9,7 @@ import msgspec
 
 from shared.chat_settings import ChatSettings
 from shared.frameworks import Framework, Mode, Provider
+from shared.pricing import ModelPrice
 
 Tier = Literal["hot", "demand"]
 InstanceStatus = Literal["active", "suspended", "inactive"]
@@ -113,6 +114,8 @@ class OrchestratorSnapshot(msgspec.Struct, frozen=True):
     """One instance. `config` is the effective configuration, older names already replaced and defaults filled in.
 
     `data_keys` are those that its sealed values need, wrapped.
+    `prices` are those of the models it uses, as far as the catalogue knows them. Nothing is built from them, so they
+    are no part of `config_hash`: a new price comes with a new revision alone.
     """
 
     instance_id: UUID
@@ -130,6 +133,7 @@ class OrchestratorSnapshot(msgspec.Struct, frozen=True):
     plugins: tuple[PluginSnapshot, ...]
     llm_configs: dict[str, LLMConfigSnapshot]
     chat: ChatSettings = ChatSettings()
+    prices: tuple[ModelPrice, ...] = ()
     data_keys: tuple[WrappedDataKey, ...] = ()
 
     def sealed_values(self) -> Iterator[str]:

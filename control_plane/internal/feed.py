@@ -12,6 +12,7 @@ from control_plane.database.engine import scoped
 from control_plane.orchestrators.repository import OrchestratorRepository
 from control_plane.orchestrators.tables import Orchestrator
 from control_plane.organizations.tables import Organization
+from control_plane.provider_models.repository import ProviderModelRepository
 from control_plane.settings.repository import SettingsRepository
 from shared.errors import NotFound
 from shared.retention import OrganizationRetention, RetentionPage
@@ -45,7 +46,8 @@ class WorkerFeed:
             row = await session.get(Orchestrator, instance_id)
             if row is None or row.is_deleted:
                 raise NotFound
-            found = (await OrchestratorRepository(session).definition(row)).snapshot()
+            definition = await OrchestratorRepository(session).definition(row)
+            found = definition.snapshot(await ProviderModelRepository(session).prices(definition.models()))
             keys = await DataKeyRepository(session).by_id(data_keys_of(found.sealed_values()))
         return msgspec.structs.replace(found, data_keys=tuple(WrappedDataKey(key.id, key.wrapped_key) for key in keys))
 

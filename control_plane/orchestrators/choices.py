@@ -8,6 +8,9 @@ from shared.errors import FieldError, InvalidRequest, UnsupportedCombination
 from shared.frameworks import RUNNABLE, SUPPORTED_PROVIDERS, Framework, Mode, Provider, require_runnable
 from shared.orchestrator_config import AnyConfig, HandoffConfig
 
+Model = tuple[Provider, str]
+"""Whose it is and its name."""
+
 
 def require_mode(framework: Framework, mode: Mode) -> None:
     """Raise UnsupportedCombination when this version cannot run the two together, whatever the provider."""
@@ -41,6 +44,21 @@ def check_models(framework: Framework, mode: Mode, config: AnyConfig, configs: I
             problems.append(FieldError(field, "missing", f"the llm_config {fallback.name!r} names no model"))
     if problems:
         raise InvalidRequest("a model name is missing", errors=tuple(problems))
+
+
+def models_of(config: AnyConfig, configs: Iterable[LLMConfig]) -> frozenset[Model]:
+    """Every model that calls of the instance may go to, its fallback's included."""
+    by_id = {config.id: config for config in configs}
+    default = by_id[config.default_llm_config_id]
+    found: set[tuple[str, str | None]] = {(default.provider, config.default_model_name or default.model_name)}
+    for _, node in config.nodes():
+        own = by_id[node.llm_config_id] if node.llm_config_id else None
+        name = node.model_name or (own and own.model_name) or config.default_model_name or default.model_name
+        found.add(((own or default).provider, name))
+    if config.fallback_llm_config_id is not None:
+        fallback = by_id[config.fallback_llm_config_id]
+        found.add((fallback.provider, fallback.model_name or config.default_model_name))
+    return frozenset((Provider(provider), name) for provider, name in found if name)
 
 
 def check_plugins(mode: Mode, config: AnyConfig, plugins: Sequence[CatalogueEntry]) -> None:

@@ -6,12 +6,15 @@ from typing import Any
 import msgspec
 
 from control_plane.llm_configs.tables import LLMConfig
+from control_plane.orchestrators.choices import Model, models_of
 from control_plane.orchestrators.tables import Orchestrator
 from control_plane.plugins.catalogue import CatalogueEntry
 from control_plane.plugins.settings import effective as effective_plugin_settings
 from control_plane.settings.cascade import Cascade, Effective, effective
 from shared.config_hash import config_hash
 from shared.frameworks import Framework, Mode, Provider
+from shared.orchestrator_config import read_stored
+from shared.pricing import ModelPrice
 from shared.snapshots import InstanceStatus, LLMConfigSnapshot, OrchestratorSnapshot, PluginSnapshot, Tier
 
 
@@ -61,7 +64,13 @@ class Definition(msgspec.Struct, frozen=True):
         """The author's defaults under the instance's own values, sealed ones sealed."""
         return effective_plugin_settings(plugin, self.row.plugin_settings.get(plugin.key, {}))
 
-    def snapshot(self) -> OrchestratorSnapshot:
+    def models(self) -> frozenset[Model]:
+        """Every model that its calls may go to."""
+        config = read_stored(Mode(self.row.mode), self.effective().config)
+        return models_of(config, self.llm_configs)
+
+    def snapshot(self, prices: Sequence[ModelPrice] = ()) -> OrchestratorSnapshot:
+        """`prices` are those of its models."""
         row, found = self.row, self.effective()
         return OrchestratorSnapshot(
             instance_id=row.id,
@@ -80,6 +89,7 @@ class Definition(msgspec.Struct, frozen=True):
             # A disabled credential is left out, so that nothing is built with it any more.
             llm_configs={str(c.id): _llm_config_snapshot(c) for c in self.llm_configs if c.is_enabled},
             chat=found.chat,
+            prices=tuple(prices),
         )
 
     def _plugin_snapshot(self, plugin: CatalogueEntry) -> PluginSnapshot:

@@ -19,6 +19,7 @@ from control_plane.plugins.tables import OrgPlugin, SystemPlugin
 from control_plane.settings.cascade import Cascade
 from control_plane.settings.repository import SettingsRepository
 from shared.errors import NotFound, OrchestratorDeactivated
+from shared.frameworks import Provider
 from shared.snapshots import PluginSource
 
 
@@ -105,6 +106,24 @@ class OrchestratorRepository:
             OrchestratorLLMConfig.instance_id == Orchestrator.id, OrchestratorLLMConfig.llm_config_id == config_id
         )
         return await self._living_users(uses)
+
+    async def users_of_providers(
+        self, providers: Collection[Provider], *, after: UUID | None, limit: int
+    ) -> Sequence[Orchestrator]:
+        """Up to `limit` living instances of all organizations with a credential of one of these, by their ids."""
+        links = OrchestratorLLMConfig
+        uses = exists().where(
+            links.instance_id == Orchestrator.id, links.llm_config_id == LLMConfig.id, LLMConfig.provider.in_(providers)
+        )
+        query = (
+            select(Orchestrator)
+            .where(uses, Orchestrator.is_deleted.is_(False), Orchestrator.status != "inactive")
+            .order_by(Orchestrator.id)
+            .limit(limit)
+        )
+        if after is not None:
+            query = query.where(Orchestrator.id > after)
+        return (await self._session.execute(query)).scalars().all()
 
     async def users_of_plugin(self, source: PluginSource, plugin_id: UUID) -> Sequence[Orchestrator]:
         column = OrchestratorPlugin.system_plugin_id if source == "system" else OrchestratorPlugin.org_plugin_id

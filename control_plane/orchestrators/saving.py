@@ -15,8 +15,8 @@ from control_plane.orchestrators.tables import Orchestrator
 from control_plane.settings.cascade import is_other
 from control_plane.settings.service import CascadeOf
 from shared.clock import Clock
-from shared.events import OrchestratorLoad, OrchestratorReload, OrchestratorUnload
-from shared.frameworks import Mode
+from shared.events import GlobalSettingsChanged, OrchestratorLoad, OrchestratorReload, OrchestratorUnload
+from shared.frameworks import SAME_VENDOR, Mode, Provider
 from shared.ids import new_id
 from shared.snapshots import PluginSource
 
@@ -91,6 +91,35 @@ class DefinitionSaver:
         if hashes:
             await next_revision(self._session)
             await self._orchestrators.revise(hashes)
+
+    async def reprice_users_of(self, provider: Provider, model_name: str) -> None:
+        """A price changed in this transaction: every instance whose calls may go to the model gets a new revision, and
+        no other. Nothing is built from prices, so its hash stays.
+
+        Workers learn of these from the feed; one event has them look. Whoever calls this holds `lock_definitions`.
+        """
+        hashes: dict[UUID, str] = {}
+        last: UUID | None = None
+        names = {provider, *(second for second, first in SAME_VENDOR.items() if first is provider)}
+        while rows := await self._orchestrators.users_of_providers(names, after=last, limit=CHUNK):
+            last = rows[-1].id
+            for definition in await self._orchestrators.definitions(rows):
+                if any((name, model_name) in definition.models() for name in names):
+                    hashes[definition.row.id] = definition.row.config_hash
+        if not hashes:
+            return
+        await next_revision(self._session)
+        await self._orchestrators.revise(hashes)
+        await record(
+            self._session,
+            GlobalSettingsChanged(
+                event_id=new_id(),
+                # Younger than those of the instances, so workers that hear of it look.
+                revision=await next_revision(self._session),
+                occurred_at=self._clock.now(),
+                keys=("model_prices",),
+            ),
+        )
 
     async def retire_instances_of(self, org_id: UUID) -> None:
         """Soft-delete every instance of an organization that is being deleted, so that workers drop them.

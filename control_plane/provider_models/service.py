@@ -1,12 +1,13 @@
 """The catalogue of models and their prices, which the platform's operator keeps."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from decimal import Decimal
 from uuid import UUID
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from control_plane.database.locks import lock_definitions
 from control_plane.database.patches import apply_patch
 from control_plane.database.revisions import next_revision, require_match
 from control_plane.database.violations import taken, violations
@@ -17,18 +18,27 @@ from shared.frameworks import Provider
 from shared.ids import new_id
 
 PRICES = ("input_price", "output_price", "cached_price")
+NO_PRICES = (None, None, None)
+
+
+Repriced = Callable[[Provider, str], Awaitable[None]]
+"""Tells whoever uses a model of a provider that its price is another one."""
 
 
 class ProviderModelService:
-    def __init__(self, *, session: AsyncSession, models: ProviderModelRepository) -> None:
+    def __init__(self, *, session: AsyncSession, models: ProviderModelRepository, repriced: Repriced) -> None:
         self._session = session
         self._models = models
+        self._repriced = repriced
 
     async def create(self, body: ProviderModelBody) -> ProviderModel:
         """Raises AlreadyExists for a model name the provider has already."""
+        await lock_definitions(self._session, None)
         model = ProviderModel(id=new_id(), **_with_decimal_prices(msgspec.structs.asdict(body)))
         with violations({"uq_provider_models_provider_model_name": taken("model_name", "this model of the provider")}):
             await self._models.add(model)
+        if _prices(model) != NO_PRICES:
+            await self._repriced(body.provider, body.model_name)
         return model
 
     async def page(self, *, after: UUID | None, limit: int) -> Sequence[ProviderModel]:
@@ -43,9 +53,11 @@ class ProviderModelService:
         return await self._models.get(model_id)
 
     async def change(self, model_id: UUID, patch: ProviderModelPatch, *, if_match: str | None) -> ProviderModel:
-        """Raises NotFound, StaleRevision."""
+        """Runs that begin from now on cost what the new prices say, and no others. Raises NotFound, StaleRevision."""
+        await lock_definitions(self._session, None)
         model = await self._models.get(model_id, for_update=True)
         require_match(if_match, model.revision)
+        before = _prices(model)
         apply_patch(model, patch, skip=PRICES)
         for name in PRICES:
             price = getattr(patch, name)
@@ -53,13 +65,22 @@ class ProviderModelService:
                 setattr(model, name, _decimal(price))
         model.revision = await next_revision(self._session)
         await self._session.flush()
+        if _prices(model) != before:
+            await self._repriced(Provider(model.provider), model.model_name)
         return model
 
     async def delete(self, model_id: UUID, *, if_match: str | None) -> None:
         """Raises NotFound, StaleRevision."""
+        await lock_definitions(self._session, None)
         model = await self._models.get(model_id, for_update=True)
         require_match(if_match, model.revision)
         await self._models.remove(model)
+        if _prices(model) != NO_PRICES:
+            await self._repriced(Provider(model.provider), model.model_name)
+
+
+def _prices(model: ProviderModel) -> tuple[Decimal | None, ...]:
+    return tuple(getattr(model, name) for name in PRICES)
 
 
 def _with_decimal_prices(values: dict[str, object]) -> dict[str, object]:

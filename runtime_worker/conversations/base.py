@@ -22,7 +22,7 @@ AnswerStatus = Literal["complete", "partial"]
 
 
 class TokenUsage(msgspec.Struct, frozen=True):
-    """What a run used. `cost` is None while the model's price is unknown; `is_estimated`: nobody counted."""
+    """What a run used. `cost` is in US dollars, None when one of its models has no price; `is_estimated`: a guess."""
 
     input_tokens: int = 0
     output_tokens: int = 0

@@ -40,6 +40,16 @@ class EventSink(Protocol):
         ...
 
 
+class ModelCall(msgspec.Struct, frozen=True):
+    """One call of a run that a model answered, as usage is accounted for."""
+
+    node: str
+    provider: Provider
+    model_name: str
+    usage: Usage
+    duration_ms: int
+
+
 class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that belongs to one run; an orchestrator holds nothing of it.
 
@@ -48,6 +58,8 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     `anchor` is what a grounded conversation's first turn loaded of its resource, None when nothing was loaded yet;
     `last_agent` is the `RunResult.current_agent` of the conversation's last turn.
+
+    `calls` is where the engine notes each model call when it is over, so that also a run without a result has told.
     """
 
     run_id: UUID
@@ -60,16 +72,7 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     deadline: float
     anchor: Mapping[str, Any] | None = None
     last_agent: str | None = None
-
-
-class ModelCall(msgspec.Struct, frozen=True):
-    """One call of a run that a model answered, as usage is accounted for."""
-
-    node: str
-    provider: Provider
-    model_name: str
-    usage: Usage
-    duration_ms: int
+    calls: list[ModelCall] = msgspec.field(default_factory=list)
 
 
 class RunResult(msgspec.Struct, frozen=True):

@@ -15,6 +15,8 @@ from shared.workers import InstanceState, LoadState
 
 PARALLEL_BUILDS = 2
 """Builds share the loop with live streams; more at once would not finish sooner, only stall them longer."""
+PARALLEL_FETCHES = 4
+"""Of snapshots that nobody waits for: a new price of a popular model concerns every instance at once."""
 
 log = get_logger(__name__)
 
@@ -43,6 +45,7 @@ class Builds:
         self._on_gone = on_gone
         self._on_built = on_built
         self._slots = asyncio.Semaphore(PARALLEL_BUILDS)
+        self._fetch_slots = asyncio.Semaphore(PARALLEL_FETCHES)
         self._closing: set[asyncio.Task[None]] = set()
 
     def start(self, entry: Entry) -> "asyncio.Task[None]":
@@ -51,6 +54,11 @@ class Builds:
             entry.building = asyncio.create_task(self._build(entry), name=f"build-{entry.instance_id}")
             self.report(entry, "building")
         return entry.building
+
+    def refresh(self, entry: Entry) -> None:
+        """Have runs that begin from now on see the newest snapshot of a build that stays as it is."""
+        if entry.refreshing is None:
+            entry.refreshing = asyncio.create_task(self._refresh(entry), name=f"refresh-{entry.instance_id}")
 
     def explain(self, instance_id: UUID, stage: str) -> None:
         """Tell what a build that takes long is waiting for."""
@@ -79,8 +87,9 @@ class Builds:
         )
 
     async def stop(self) -> None:
-        """Cancel what is being built."""
-        running = [entry.building for entry in self._index.all() if entry.building is not None]
+        """Cancel what is being built or fetched."""
+        tasks = [task for entry in self._index.all() for task in (entry.building, entry.refreshing)]
+        running = [task for task in tasks if task is not None]
         for build in running:
             build.cancel()
         await asyncio.gather(*running, return_exceptions=True)
@@ -89,6 +98,25 @@ class Builds:
         """Wait until everything that no run holds any more has given its parts back."""
         while self._closing:
             await asyncio.wait(self._closing)
+
+    async def _refresh(self, entry: Entry) -> None:
+        try:
+            while entry.is_outdated and self._index.holds(entry):
+                async with self._fetch_slots:
+                    snapshot = await self._fetch(entry.instance_id)
+                if snapshot.revision < entry.revision:
+                    raise StoreUnavailable("the control plane does not show the newest configuration yet")
+                self._take_snapshot(snapshot)
+                current = entry.current
+                if current is not None and current.snapshot.config_hash == snapshot.config_hash:
+                    current.snapshot = snapshot
+        except NotFound:
+            self._on_gone(entry.instance_id)
+        except StoreUnavailable:
+            # Upkeep tries again.
+            log.info("snapshot_not_refreshed", instance_id=str(entry.instance_id), revision=entry.revision)
+        finally:
+            entry.refreshing = None
 
     async def _build(self, entry: Entry) -> None:
         """Build until what is hot is what is newest, or it turns out that this cannot be."""

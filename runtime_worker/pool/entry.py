@@ -32,7 +32,10 @@ class Built(Protocol):
 
 
 class Generation:
-    """One build of an instance. It outlives being replaced until its last lease ends, then it is closed."""
+    """One build of an instance. It outlives being replaced until its last lease ends, then it is closed.
+
+    Its snapshot may be replaced by a newer one that would be built alike.
+    """
 
     def __init__(self, built: Built, snapshot: OrchestratorSnapshot, close: Callable[[Built], None]) -> None:
         self.snapshot = snapshot
@@ -117,6 +120,7 @@ class Entry:
         "is_unloaded",
         "last_used",
         "org_id",
+        "refreshing",
         "revision",
         "snapshot",
         "status",
@@ -131,6 +135,7 @@ class Entry:
         self.failure: BuildFailure | None = None
         self.building: asyncio.Task[None] | None = None
         self.build_stage: str | None = None
+        self.refreshing: asyncio.Task[None] | None = None
         self.last_used = now
         self.is_evicted_by_pressure = False
         self.take(change)
@@ -156,6 +161,11 @@ class Entry:
     def is_current(self) -> bool:
         """Whether what is hot was built from the newest configuration."""
         return self.current is not None and self.current.snapshot.config_hash == self.config_hash
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether what is hot needs no other build, and yet there is a newer snapshot of it: with other prices."""
+        return self.current is not None and self.is_current and self.current.snapshot.revision < self.revision
 
 
 class Reports(Protocol):

@@ -71,7 +71,7 @@ class OrchestratorPool:
         # Whatever failed may work now: an explicit load or reload raises the revision too.
         entry.failure = None
         entry.is_evicted_by_pressure = False
-        if entry.snapshot is not None and entry.snapshot.config_hash != entry.config_hash:
+        if entry.snapshot is not None and entry.snapshot.revision != entry.revision:
             self._index.set_snapshot(entry, None)
         if not entry.may_serve:
             self._builds.retire(entry)
@@ -79,6 +79,7 @@ class OrchestratorPool:
         elif entry.current is not None and entry.is_current:
             entry.current.revision = entry.revision
             self._builds.report(entry, "ready")
+            self._builds.refresh(entry)
         elif self._wants_build(entry):
             self._builds.start(entry)
         elif entry.building is None:
@@ -149,6 +150,9 @@ class OrchestratorPool:
 
     def maintain(self) -> None:
         """Retry what failed and is due, send what nobody uses to warm, drop snapshots nobody asked for."""
+        for entry in self._index.hot.values():
+            if entry.is_outdated:
+                self._builds.refresh(entry)
         for entry in [*self._index.hot.values(), *self._index.hot_tier.values()]:
             if self._wants_build(entry):
                 self._builds.start(entry)

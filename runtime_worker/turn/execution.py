@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine
+from decimal import Decimal
 from typing import Any
 
 from runtime_worker.conversations.base import Message, TokenUsage, TurnEnd
@@ -18,6 +19,7 @@ from runtime_worker.turn.run_locks import RunLocks
 from shared.clock import Clock
 from shared.errors import DomainError, RunFailed, RunTimedOut, WorkerLost
 from shared.logging import get_logger
+from shared.pricing import cost_of_calls, price_list
 
 STOP_SECONDS = 0.15
 """How long an engine may take to stop when told to; a cancel is answered within 250 ms, so it cannot be much."""
@@ -119,8 +121,7 @@ class Execution:
             run.agent_hops, run.current_agent = result.agent_hops, result.current_agent
         run.ended_at = self._clock.now()
         text = stream.text
-        of_engine = result.usage if result else estimate(text)
-        run.usage = token_usage(sum((call.usage for call in run.own_calls), start=of_engine))
+        run.usage = _usage(run, result, text)
         answer = self._answer(run, text, result.tool_messages if result else ())
         record = run.record(last_seq=stream.last_seq + 1)
         end = TurnEnd(
@@ -164,11 +165,26 @@ class Execution:
         )
 
 
-def token_usage(usage: Usage) -> TokenUsage:
+def _usage(run: Run, result: RunResult | None, text: str) -> TokenUsage:
+    """What the turn used, also one that ended badly: what its models answered until then was paid for."""
+    if result is not None:
+        of_engine = result.usage
+    elif run.engine_calls:
+        of_engine = sum((call.usage for call in run.engine_calls), start=Usage())
+    else:
+        of_engine = estimate(text)
+    usage = sum((call.usage for call in run.own_calls), start=of_engine)
+    calls = run.calls
+    is_known = calls or not (usage.input_tokens or usage.output_tokens)
+    return token_usage(usage, cost_of_calls(calls, price_list(run.prices)) if is_known else None)
+
+
+def token_usage(usage: Usage, cost: Decimal | None = None) -> TokenUsage:
     return TokenUsage(
         input_tokens=usage.input_tokens,
         output_tokens=usage.output_tokens,
         cached_tokens=usage.cached_tokens,
+        cost=None if cost is None else float(cost),
         is_estimated=usage.is_estimated,
     )
 

@@ -1,7 +1,7 @@
 """One run as this process knows it, and the table of all that are going on."""
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from uuid import UUID
@@ -13,6 +13,7 @@ from shared.chat_settings import OnDisconnect
 from shared.errors import DomainError, Draining, WorkerBusy
 from shared.frameworks import Mode
 from shared.ids import new_id
+from shared.pricing import ModelPrice
 
 MAX_ACTIVE_RUNS = 2_000
 """Far beyond what one core can stream; it keeps a flood from taking the memory of the runs that are going on."""
@@ -23,8 +24,8 @@ class Run:
 
     `epoch` counts the workers that have driven it. `answer_id` is what its answer is stored under, whoever stores it.
     `claimed_at` is when this worker began to vouch for it, on the loop's clock. `last_agent` answered the turn before,
-    where the mode goes on with whoever that was. `stop_error` is what it ends with when it was stopped, if that is not
-    a cancel.
+    where the mode goes on with whoever that was. `prices` are those that hold for the run: the ones it began with.
+    `stop_error` is what it ends with when it was stopped, if that is not a cancel.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Run:
         resource_id: str | None = None,
         answer_id: UUID | None = None,
         epoch: int = 1,
+        prices: Sequence[ModelPrice] = (),
     ) -> None:
         self.run_id = run_id
         self.org_id = org_id
@@ -56,6 +58,7 @@ class Run:
         self.message_id: UUID | None = None
         self.resource_id = resource_id
         self.epoch = epoch
+        self.prices = prices
         self.claimed_at = asyncio.get_running_loop().time()
         self.is_lost = False
         self.is_handed_over = False
@@ -70,6 +73,7 @@ class Run:
         self.usage: TokenUsage | None = None
         self.own_calls: list[ModelCall] = []
         """Model calls of the turn itself, beside those of the engine."""
+        self.engine_calls: list[ModelCall] = []
         self.agent_hops = 0
         self.current_agent: str | None = None
         self.ended_at: datetime | None = None
@@ -124,6 +128,11 @@ class Run:
 
     def finished(self) -> None:
         self._done.set()
+
+    @property
+    def calls(self) -> list[ModelCall]:
+        """Every model call of the turn that is over."""
+        return [*self.own_calls, *self.engine_calls]
 
     def record(self, *, last_seq: int | None = None) -> RunRecord:
         error = self.error

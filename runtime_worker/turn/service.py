@@ -139,6 +139,7 @@ class TurnService:
             mode=lease.snapshot.mode,
             last_agent=conversation.last_agent if conversation else None,
             resource_id=request.resource_id,
+            prices=lease.snapshot.prices,
         )
         try:
             require_acceptable(request, lease.snapshot, conversation)
@@ -210,6 +211,7 @@ class TurnService:
                     resource_id=record.resource_id,
                     answer_id=record.answer_id,
                     epoch=lost.epoch,
+                    prices=lease.snapshot.prices,
                 )
                 run_request, recollection = await self._recalled(run, message, lease, conversation)
             except BaseException:
@@ -240,6 +242,7 @@ class TurnService:
             deadline=asyncio.get_running_loop().time() + limits.run_timeout,
             anchor=msgspec.json.decode(thread.anchor) if thread.anchor else None,
             last_agent=thread.last_agent,
+            calls=run.engine_calls,
         )
         return request, recollection
 

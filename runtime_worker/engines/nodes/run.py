@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -78,7 +78,10 @@ class RunContext(Generic[I]):
     instance: I
     request: RunRequest
     telling: Telling
-    calls: list[ModelCall] = field(default_factory=list)
+
+    @property
+    def calls(self) -> list[ModelCall]:
+        return self.request.calls
 
     @property
     def usage(self) -> Usage:

@@ -1,6 +1,7 @@
 """What workers are given: snapshots, changes, grants."""
 
 import asyncio
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -77,6 +78,54 @@ async def test_what_is_gone_has_no_snapshot_but_is_told_once_more(
         assert answer.status_code == 404
     await root.delete(shop.at(made, "/purge"))
     assert (await changes_since(http, 0)).changes == ()
+
+
+async def test_a_price_reaches_exactly_the_instances_whose_calls_may_go_to_the_model_and_rebuilds_none(
+    shop: Workshop, http: httpx.AsyncClient, root: Caller
+) -> None:
+    claude = await shop.llm_config(provider="claude", model_name="sonnet")
+    plain = await shop.orchestrator()
+    other = await shop.orchestrator(config={"default_llm_config_id": claude})
+    nodes = {"synthesizer_node": {"llm_config_id": claude}, "supervisor_node": {"model_name": "gpt-large"}}
+    mixed = await shop.orchestrator(config={"default_llm_config_id": shop.llm_config_id, "mode_config": nodes})
+    hashes = {made["instance_id"]: made["config_hash"] for made in (plain, other, mixed)}
+    since = mixed["revision"]
+
+    async def changed() -> set[str]:
+        """The instances that got a new revision."""
+        nonlocal since
+        page = await changes_since(http, since)
+        since = page.next_since
+        found = {str(change.instance_id): change.config_hash for change in page.changes}
+        assert found.items() <= hashes.items()
+        return {*found}
+
+    async def priced(provider: str, name: str, **prices: Any) -> str:
+        body = {"provider": provider, "model_name": name, **prices}
+        made = await root.post("/api/admin/providers/models", body)
+        return f"/api/admin/providers/models/{made.json()['id']}"
+
+    path = await priced("openai", "gpt-test", input_price=0.1, output_price=0.2)
+    users = await changed()
+    assert users == {plain["instance_id"], mixed["instance_id"]}
+    await priced("anthropic", "sonnet", input_price=3, output_price=15, cached_price=0.3)
+    assert await changed() == {other["instance_id"], mixed["instance_id"]}
+    await priced("openai", "gpt-large")
+    await priced("openai", "sonnet", input_price=1, output_price=1)
+    assert await changed() == set(), "one has no price, the other is of another vendor"
+
+    snapshot = await snapshot_of(http, mixed["instance_id"])
+    assert {(p.provider, p.model_name, p.input, p.output, p.cached) for p in snapshot.prices} == {
+        ("openai", "gpt-test", Decimal("0.1"), Decimal("0.2"), None),
+        ("claude", "sonnet", Decimal(3), Decimal(15), Decimal("0.3")),
+    }
+    await root.patch(path, {"display_name": "A test"})
+    assert await changed() == set()
+    await root.patch(path, {"output_price": 0.4})
+    assert await changed() == users
+    await root.delete(path)
+    assert await changed() == users
+    assert (await snapshot_of(http, plain["instance_id"])).prices == ()
 
 
 async def test_the_feed_shows_each_instance_once_in_the_order_of_revisions(

@@ -8,6 +8,7 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from aiohttp import ClientError, ClientSession
 from redis.asyncio import Redis
 
 from shared.clock import SystemClock
+from shared.frameworks import Provider
 from shared.ids import new_id
+from shared.pricing import ModelPrice
 from shared.security.sessions import SessionStore
 from shared.security.tokens import TokenSigner
 from shared.settings import WorkerSettings
@@ -23,7 +26,7 @@ from shared.snapshots import OrchestratorSnapshot
 from tests.fakes.control_plane import TOKEN, FakeControlPlane
 from tests.fakes.instances import instance_snapshot, llm_config_snapshot
 from tests.fakes.model_server import ModelServer
-from tests.fakes.model_steps import Gate, Text
+from tests.fakes.model_steps import Gate, Text, usage_of
 from tests.integration.runtime_worker.worker import SECRET, Caller, eventually, running_worker
 
 ENCRYPTION_KEYS = "test:" + bytes(range(32)).hex()
@@ -58,6 +61,38 @@ async def test_a_supervisor_streams_what_the_model_says_and_remembers_it(
         await member.stream(instance.instance_id, "and?", conversation_id=events[0].data["conversation_id"])
     said = [m["content"] for m in model_server.calls[-1].messages if m["role"] in ("user", "assistant")]
     assert said[-3:] == ["hello", "Hi there", "and?"]
+
+
+async def test_a_run_over_two_models_costs_what_both_cost_when_it_began(
+    settings: WorkerSettings, control_plane: FakeControlPlane, model_server: ModelServer
+) -> None:
+    credential = llm_config_snapshot(model_server.base_url, model_name="small")
+    nodes = {"conversational_node": {"model_name": "large"}}
+    small = ModelPrice(Provider.OPENAI, "small", Decimal("0.1"), Decimal("0.2"))
+    large = ModelPrice(Provider.OPENAI, "large", Decimal(1), Decimal(2), Decimal("0.5"))
+    instance = control_plane.put(
+        instance_snapshot(credential, mode_config=nodes, org_id=new_id()), tier="demand", prices=(small, large)
+    )
+    for _ in range(2):
+        model_server.tools(("conversational", {}), usage=usage_of(1_000, 100))
+        model_server.answer("Hi", usage=usage_of(2_000, 500, cached=1_000))
+    async with running_worker(settings, control_plane, None) as worker:
+        member = await worker.sign_in(instance.org_id)
+        events = await member.stream(instance.instance_id, "hello")
+        # 1000 × 0.1 + 100 × 0.2, and 1000 × 1 + 1000 × 0.5 + 500 × 2, per million
+        assert events[-1].data["usage"]["cost"] == 0.00262
+        conversation = f"/conversations/{events[0].data['conversation_id']}/messages"
+        _, page = await member.call("GET", conversation)
+        assert page["items"][1]["usage"]["cost"] == 0.00262
+
+        control_plane.put(instance, prices=(small,))
+        worker.worker.reconciler.poke()
+        entry = worker.worker.pool._index.hot[instance.instance_id]
+        await eventually(lambda: entry.current is not None and entry.current.snapshot.prices == (small,))
+        _, answer = await member.chat(instance.instance_id, "and?")
+        assert answer["usage"]["cost"] is None
+        _, page = await member.call("GET", conversation)
+        assert page["items"][1]["usage"]["cost"] == 0.00262
 
 
 async def test_cancelling_closes_the_upstream_socket_and_keeps_what_was_said(

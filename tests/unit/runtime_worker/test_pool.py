@@ -1,4 +1,5 @@
 import asyncio
+from decimal import Decimal
 from uuid import UUID
 
 import msgspec
@@ -7,11 +8,15 @@ import pytest
 from runtime_worker.pool.eviction import PoolLimits
 from runtime_worker.pool.pool import OrchestratorPool
 from shared.errors import NotFound, OrchestratorBuildFailed, StoreUnavailable
+from shared.frameworks import Provider
+from shared.pricing import ModelPrice
 from shared.snapshots import InstanceChange, OrchestratorSnapshot
 from shared.workers import InstanceState
 from tests.fakes.clock import ManualClock
 from tests.fakes.instances import instance_snapshot, llm_config_snapshot
 from tests.fakes.orchestrators import ScriptedBuilder
+
+PRICE = ModelPrice(Provider.OPENAI, "m", Decimal(1), Decimal(2))
 
 
 class ControlPlane:
@@ -111,6 +116,21 @@ async def test_the_old_build_serves_until_the_new_one_is_done(setup: Setup) -> N
     setup.builder.may_finish.set()
     await setup.until("A", "B")
     assert await setup.served() == "B"
+
+
+async def test_a_new_price_reaches_the_next_run_without_another_build(setup: Setup) -> None:
+    setup.change(1, "A")
+    before = await setup.pool.lease(setup.snapshot.instance_id)
+    setup.snapshot = msgspec.structs.replace(setup.snapshot, prices=(PRICE,))
+    setup.control_plane.is_away = True
+    setup.change(2, "A")
+    await asyncio.gather(*[entry.refreshing for entry in setup.pool._index.all() if entry.refreshing])
+    setup.control_plane.is_away = False
+    setup.pool.maintain()
+    await asyncio.gather(*[entry.refreshing for entry in setup.pool._index.all() if entry.refreshing])
+    after = await setup.pool.lease(setup.snapshot.instance_id)
+    assert (before.snapshot.prices, after.snapshot.prices) == ((), (PRICE,))
+    assert setup.builder.builds == ["A"]
 
 
 async def test_a_replaced_build_is_closed_only_when_its_last_run_ends(setup: Setup) -> None:
