@@ -72,6 +72,7 @@ from control_plane.sessions.handlers import router as sessions_router
 from control_plane.settings.handlers import admin_router as settings_admin_router
 from control_plane.settings.handlers import router as settings_router
 from control_plane.single_sign_on.handlers import router as single_sign_on_router
+from control_plane.tiers.handlers import router as tiers_router
 from control_plane.users.handlers import router as users_router
 from control_plane.wiring import DEPENDENCIES, Resources
 from control_plane.workers.handlers import router as fleet_router
@@ -107,6 +108,7 @@ ROUTERS: list[Router] = [
     orchestrators_router,
     settings_router,
     settings_admin_router,
+    tiers_router,
     fleet_router,
     audit_router,
     internal_router,

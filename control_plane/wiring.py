@@ -67,6 +67,9 @@ from control_plane.single_sign_on.attempts import LoginAttempts
 from control_plane.single_sign_on.provider import OpenIDProvider
 from control_plane.single_sign_on.repository import IdentityRepository
 from control_plane.single_sign_on.service import SingleSignOn
+from control_plane.tiers.quota import Quota
+from control_plane.tiers.repository import TierRepository
+from control_plane.tiers.service import TierService
 from control_plane.users.repository import UserRepository
 from control_plane.users.service import UserService
 from control_plane.workers.client import WorkerClient
@@ -247,6 +250,7 @@ def provide_members(session: NamedDependency[AsyncSession], resources: NamedDepe
         members=MemberRepository(session),
         users=UserRepository(session),
         access=access_changes(session, resources),
+        quota=provide_quota(session),
     )
 
 
@@ -281,6 +285,7 @@ def provide_organizations(
         access=access_changes(session, resources),
         retire_instances=definition_saver(session, resources).retire_instances_of,
         shred_keys=data_keys(session, resources).shred,
+        quota=provide_quota(session),
     )
 
 
@@ -318,6 +323,7 @@ def provide_orchestrators(
             orchestrators=orchestrators,
         ),
         llm_configs=provide_llm_configs(session, resources),
+        quota=provide_quota(session),
     )
 
 
@@ -335,6 +341,7 @@ def provide_plugin_uploads(
         organizations=provide_organizations(session, resources),
         settings=plugin_settings(session, resources),
         store=resources.packages,
+        quota=provide_quota(session),
     )
 
 
@@ -347,6 +354,7 @@ def provide_mcp_plugins(session: NamedDependency[AsyncSession], resources: Named
         settings=plugin_settings(session, resources),
         discovery=resources.mcp_discovery,
         allow_private=resources.settings.allow_private_model_hosts,
+        quota=provide_quota(session),
     )
 
 
@@ -410,6 +418,7 @@ def provide_llm_configs(
         keys=data_keys(session, resources),
         allow_private_hosts=resources.settings.allow_private_model_hosts,
         rebuild_users=definition_saver(session, resources).rebuild_users_of_llm_config,
+        quota=provide_quota(session),
     )
 
 
@@ -427,6 +436,14 @@ def provide_provider_models(
         models=ProviderModelRepository(session),
         repriced=definition_saver(session, resources).reprice_users_of,
     )
+
+
+def provide_tiers(session: NamedDependency[AsyncSession]) -> TierService:
+    return TierService(session=session, tiers=TierRepository(session))
+
+
+def provide_quota(session: NamedDependency[AsyncSession]) -> Quota:
+    return Quota(TierRepository(session))
 
 
 def provide_run_time_settings(
@@ -460,9 +477,11 @@ DEPENDENCIES: dict[str, Provide] = {
     "plugin_uploads": _sync(provide_plugin_uploads),
     "plugins": _sync(provide_plugins),
     "provider_models": _sync(provide_provider_models),
+    "quota": _sync(provide_quota),
     "readiness": _sync(provide_readiness),
     "run_time_settings": _sync(provide_run_time_settings),
     "roles": _sync(provide_roles),
     "single_sign_on": _sync(provide_single_sign_on),
+    "tiers": _sync(provide_tiers),
     "users": _sync(provide_users),
 }

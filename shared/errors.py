@@ -255,6 +255,12 @@ class RateLimited(DomainError):
         self.remaining = remaining
 
 
+class QuotaReached(DomainError):
+    """The organization has as many of these as its tier allows. Waiting does not help: one has to go first."""
+
+    kind, code, title = Kind.CONFLICT, "RL-0002", "The quota of the organization's tier is reached"
+
+
 # --- OR: orchestrators and their runs ----------------------------------------------------------------------------
 
 

@@ -1,7 +1,8 @@
 from datetime import datetime
+from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import ForeignKey
+from sqlalchemy import ForeignKey, Numeric
 from sqlalchemy.orm import Mapped, mapped_column
 
 from control_plane.database.base import Base, Identified, Timestamped
@@ -23,4 +24,5 @@ class APIKey(Identified, Timestamped, Base):
     hint: Mapped[str]
     scopes: Mapped[list[str]]
     expires_at: Mapped[datetime | None]
+    budget_per_month: Mapped[Decimal | None] = mapped_column(Numeric(14, 6))
     last_used_at: Mapped[datetime | None]

@@ -14,6 +14,7 @@ from control_plane.provider_models import tables as _provider_models  # noqa: F4
 from control_plane.roles import tables as _roles  # noqa: F401
 from control_plane.settings import tables as _settings  # noqa: F401
 from control_plane.single_sign_on import tables as _single_sign_on  # noqa: F401
+from control_plane.tiers import tables as _tiers  # noqa: F401
 from control_plane.users import tables as _users  # noqa: F401
 
 metadata = Base.metadata

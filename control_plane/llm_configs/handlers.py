@@ -11,14 +11,14 @@ from control_plane.http.paging import DEFAULT_LIMIT, Cursor, Limit, Page, decode
 from control_plane.llm_configs.schemas import LLMConfigBody, LLMConfigPatch, LLMConfigView, ProbeView
 from control_plane.llm_configs.service import LLMConfigService
 from control_plane.wiring import Resources, read_probe_request
-from shared.errors import AlreadyExists, InUse, InvalidRequest
+from shared.errors import AlreadyExists, InUse, InvalidRequest, QuotaReached
 from shared.security.permissions import Permission
 
 
 @post(
     "/",
     guards=[may(Permission.ORG_LLM_CONFIGS_WRITE)],
-    opt=documented(AlreadyExists),
+    opt=documented(AlreadyExists, QuotaReached),
     summary="Store a model credential",
 )
 async def create(

@@ -18,6 +18,7 @@ from control_plane.llm_configs.probe import ProbeRequest
 from control_plane.llm_configs.repository import LLMConfigRepository
 from control_plane.llm_configs.schemas import LLMConfigBody, LLMConfigPatch
 from control_plane.llm_configs.tables import LLMConfig
+from control_plane.tiers.quota import Quota
 from shared.errors import FieldError, ImmutableField, InUse, InvalidRequest, ModelAddressRefused
 from shared.frameworks import DEFAULT_BASE_URLS, Provider
 from shared.ids import new_id
@@ -45,17 +46,20 @@ class LLMConfigService:
         keys: DataKeys,
         allow_private_hosts: bool,
         rebuild_users: RebuildUsers,
+        quota: Quota,
     ) -> None:
         self._session = session
         self._configs = configs
         self._keys = keys
         self._allow_private_hosts = allow_private_hosts
         self._rebuild_users = rebuild_users
+        self._quota = quota
 
     async def create(self, org_id: UUID, body: LLMConfigBody) -> LLMConfig:
-        """Raises InvalidRequest, ModelAddressRefused, AlreadyExists."""
+        """Raises InvalidRequest, ModelAddressRefused, AlreadyExists, QuotaReached."""
         self._check_base_url(body.provider, body.base_url)
         _check_options(body.provider, body.additional_config)
+        await self._quota.check("llm_configs", org_id)
         config = LLMConfig(
             id=new_id(),
             org_id=org_id,

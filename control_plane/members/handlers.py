@@ -10,14 +10,14 @@ from control_plane.http.openapi import documented
 from control_plane.http.paging import DEFAULT_LIMIT, Cursor, Limit, Page, decode_id_cursor, page_of
 from control_plane.members.schemas import MemberBody, MembershipPatch, MemberView
 from control_plane.members.service import MemberService
-from shared.errors import AlreadyExists, LastAdmin
+from shared.errors import AlreadyExists, LastAdmin, QuotaReached
 from shared.security.permissions import Permission
 
 
 @post(
     "/members",
     guards=[may(Permission.ORG_MEMBERS_WRITE)],
-    opt=documented(AlreadyExists),
+    opt=documented(AlreadyExists, QuotaReached),
     summary="Add an existing user",
 )
 async def add_member(

@@ -10,6 +10,7 @@ from control_plane.database.revisions import next_revision, require_match
 from control_plane.database.violations import taken, violations
 from control_plane.members.repository import MemberRepository, MemberRow
 from control_plane.members.tables import Membership
+from control_plane.tiers.quota import Quota
 from control_plane.users.repository import UserRepository
 from shared.errors import LastAdmin
 from shared.security.grants import Grant
@@ -22,12 +23,19 @@ class MemberService:
     """
 
     def __init__(
-        self, *, session: AsyncSession, members: MemberRepository, users: UserRepository, access: AccessChanges
+        self,
+        *,
+        session: AsyncSession,
+        members: MemberRepository,
+        users: UserRepository,
+        access: AccessChanges,
+        quota: Quota,
     ) -> None:
         self._session = session
         self._members = members
         self._users = users
         self._access = access
+        self._quota = quota
 
     async def page(self, org_id: UUID, *, after: UUID | None, limit: int) -> Sequence[MemberRow]:
         return await self._members.page(org_id, after=after, limit=limit)
@@ -37,7 +45,7 @@ class MemberService:
         return await self._members.get(org_id, user_id)
 
     async def add(self, org_id: UUID, user_id: UUID, *, is_admin: bool, by: Grant) -> Membership:
-        """Raises NotFound for an unknown user or organization, AlreadyExists for a member, PermissionMissing."""
+        """Raises NotFound (unknown user or organization), AlreadyExists (a member), QuotaReached, PermissionMissing."""
         if is_admin:
             by.require_all(ORG_ADMIN_PERMISSIONS)
         return await self.admit(org_id, user_id, is_admin=is_admin)
@@ -46,10 +54,12 @@ class MemberService:
         return await self._members.find(org_id, user_id)
 
     async def admit(self, org_id: UUID, user_id: UUID, *, is_admin: bool) -> Membership:
-        """What `add` does, on nobody's behalf. Raises NotFound, AlreadyExists."""
+        """What `add` does, on nobody's behalf. Raises NotFound, AlreadyExists, QuotaReached."""
         await self._members.lock_organization(org_id)
         # Locked as well: a user being deleted right now must not be left with a membership.
         await self._users.get(user_id, for_update=True)
+        if await self._members.find(org_id, user_id) is None:
+            await self._quota.check("members", org_id)
         membership = Membership(org_id=org_id, user_id=user_id, is_admin=is_admin)
         with violations({"pk_user_org_memberships": taken("user_id", "a place for this user in the organization")}):
             await self._members.add(membership)

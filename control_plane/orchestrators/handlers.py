@@ -28,6 +28,7 @@ from shared.errors import (
     ImmutableField,
     OrchestratorDeactivated,
     PluginSettingsInvalid,
+    QuotaReached,
     UnsupportedCombination,
 )
 from shared.security.permissions import Permission
@@ -47,7 +48,7 @@ async def shown(
 @post(
     "/",
     guards=[may(Permission.ORG_ORCHESTRATORS_WRITE)],
-    opt=documented(AlreadyExists, UnsupportedCombination, PluginSettingsInvalid),
+    opt=documented(AlreadyExists, UnsupportedCombination, PluginSettingsInvalid, QuotaReached),
     summary="Configure an orchestrator",
 )
 async def create(

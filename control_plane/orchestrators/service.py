@@ -21,6 +21,7 @@ from control_plane.orchestrators.saving import DefinitionSaver, Fact
 from control_plane.orchestrators.schemas import OrchestratorBody, OrchestratorPatch
 from control_plane.orchestrators.tables import Orchestrator
 from control_plane.settings.cascade import Cascade, require_free
+from control_plane.tiers.quota import Quota
 from shared.errors import Conflict, FieldError, ImmutableField, NotFound, OrchestratorDeactivated
 from shared.events import OrchestratorLoad, OrchestratorReload, OrchestratorUnload
 from shared.frameworks import Framework, Mode
@@ -38,15 +39,17 @@ class OrchestratorService:
         saver: DefinitionSaver,
         plugins: InstancePlugins,
         llm_configs: LLMConfigService,
+        quota: Quota,
     ) -> None:
         self._session = session
         self._orchestrators = orchestrators
         self._saver = saver
         self._plugins = plugins
         self._llm_configs = llm_configs
+        self._quota = quota
 
     async def create(self, org_id: UUID, body: OrchestratorBody) -> OrchestratorRecord:
-        """Raises InvalidRequest and its kinds, AlreadyExists."""
+        """Raises InvalidRequest and its kinds, AlreadyExists, QuotaReached."""
         require_mode(body.framework_type, body.mode)
         await lock_definitions(self._session, org_id)
         cascade = await self._orchestrators.cascade(org_id)
@@ -54,6 +57,7 @@ class OrchestratorService:
         plugins = await self._plugins.chosen(org_id, body.active_plugin_ids)
         check_plugins(body.mode, config, plugins)
         settings = await self._plugins.settings(org_id)
+        await self._quota.check("orchestrators", org_id)
         instance_id = new_id()
         row = Orchestrator(
             id=instance_id,

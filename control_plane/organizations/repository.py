@@ -3,15 +3,11 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, ScalarSelect, func, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from control_plane.llm_configs.tables import LLMConfig
 from control_plane.members.tables import Membership
-from control_plane.orchestrators.tables import Orchestrator
 from control_plane.organizations.tables import Organization
-from control_plane.organizations.tiers import Counts
-from control_plane.plugins.tables import OrgPlugin
 from shared.errors import NotFound
 
 
@@ -61,22 +57,6 @@ class OrganizationRepository:
             query = query.where(Organization.id > after)
         return (await self._session.execute(query)).all()
 
-    async def counts(self, org_id: UUID) -> Counts:
-        """What the organization has, in one query."""
-        query = select(
-            _count(Orchestrator, org_id, Orchestrator.is_deleted.is_(False), Orchestrator.status != "inactive"),
-            _count(Membership, org_id),
-            _count(LLMConfig, org_id, LLMConfig.is_deleted.is_(False)),
-            _count(OrgPlugin, org_id),
-        )
-        return Counts(*(await self._session.execute(query)).one())
-
     async def add(self, organization: Organization) -> None:
         self._session.add(organization)
         await self._session.flush()
-
-
-def _count(
-    table: type[Orchestrator | Membership | LLMConfig | OrgPlugin], org_id: UUID, *conditions: ColumnElement[bool]
-) -> ScalarSelect[int]:
-    return select(func.count()).select_from(table).where(table.org_id == org_id, *conditions).scalar_subquery()

@@ -7,9 +7,9 @@ from msgspec import UNSET, Meta, UnsetType
 
 from control_plane.fields import Email, LongText, Name, ShortText, WebUrl
 from control_plane.organizations.tables import Organization
+from control_plane.tiers.schemas import TierName, UsageView
 from shared.security.permissions import Role
 
-TierName = Literal["free", "plus", "pro", "premium", "business", "enterprise"]
 OrganizationStatus = Literal["active", "suspended"]
 Domain = Annotated[str, Meta(max_length=253, pattern=r"^[a-z0-9-]+(\.[a-z0-9-]+)+$(?!\n)")]
 Country = Annotated[str, Meta(pattern=r"^[A-Z]{2}$(?!\n)", description="ISO 3166-1 alpha-2")]
@@ -74,16 +74,10 @@ class OrganizationView(msgspec.Struct):
         return cls(org_id=organization.id, role=role, **fields)
 
 
-class UsageView(msgspec.Struct):
-    """How many there are and how many the tier allows; null is unlimited."""
-
-    used: int
-    limit: int | None
-
-
 class QuotaView(msgspec.Struct):
     tier: TierName
     orchestrators: UsageView
     members: UsageView
     llm_configs: UsageView
+    central_points: UsageView
     plugins: UsageView

@@ -16,7 +16,8 @@ from control_plane.database.violations import taken, violations
 from control_plane.organizations.repository import OrganizationRepository
 from control_plane.organizations.schemas import OrganizationBody, OrganizationPatch, ProfilePatch, QuotaView
 from control_plane.organizations.tables import Organization
-from control_plane.organizations.tiers import quota_of
+from control_plane.tiers.quota import Quota
+from control_plane.tiers.schemas import TierName
 from shared.errors import FieldError, InvalidRequest
 from shared.ids import new_id
 from shared.security.permissions import Role
@@ -37,12 +38,14 @@ class OrganizationService:
         access: AccessChanges,
         retire_instances: RetireInstances,
         shred_keys: ShredKeys,
+        quota: Quota,
     ) -> None:
         self._session = session
         self._organizations = organizations
         self._access = access
         self._retire_instances = retire_instances
         self._shred_keys = shred_keys
+        self._quota = quota
 
     async def create(self, body: OrganizationBody) -> Organization:
         """Raises AlreadyExists for a domain that is taken."""
@@ -62,7 +65,9 @@ class OrganizationService:
 
     async def quota(self, org_id: UUID) -> QuotaView:
         """Raises NotFound."""
-        return quota_of(await self._organizations.get(org_id), await self._organizations.counts(org_id))
+        organization = await self._organizations.get(org_id)
+        tier = msgspec.convert(organization.tier, TierName)
+        return QuotaView(tier=tier, **await self._quota.use(org_id))
 
     async def page(self, *, after: UUID | None, limit: int) -> Sequence[Organization]:
         return await self._organizations.page(after=after, limit=limit)

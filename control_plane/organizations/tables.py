@@ -1,4 +1,6 @@
-from sqlalchemy import CheckConstraint, Index, text
+from decimal import Decimal
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, Numeric, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from control_plane.database.base import Base, Identified, Revised, Timestamped
@@ -17,7 +19,8 @@ class Organization(Identified, Timestamped, Revised, Base):
     status: Mapped[str] = mapped_column(default="active")
     display_name: Mapped[str | None]
     domain: Mapped[str | None]
-    tier: Mapped[str] = mapped_column(default="free")
+    tier: Mapped[str] = mapped_column(ForeignKey("tiers.name"), default="free")
+    budget_per_month: Mapped[Decimal | None] = mapped_column(Numeric(14, 6))
     description: Mapped[str | None]
     contact_email: Mapped[str | None]
     website: Mapped[str | None]

@@ -27,6 +27,7 @@ from shared.errors import (
     PluginNotFound,
     PluginRefused,
     PluginVersionExists,
+    QuotaReached,
     RateLimited,
 )
 from shared.packages.archive import MAX_PACKAGE_BYTES
@@ -161,7 +162,9 @@ async def settings_schema(
 @post(
     "/upload",
     guards=[may(Permission.ORG_PLUGINS_WRITE)],
-    opt=documented(PluginRefused, PluginVersionExists, BodyTooLarge, RateLimited, PackageIndexUnavailable),
+    opt=documented(
+        PluginRefused, PluginVersionExists, BodyTooLarge, QuotaReached, RateLimited, PackageIndexUnavailable
+    ),
     request_max_body_size=MAX_FORM_BYTES,
     responses=UPLOAD_ANSWERS,
     summary="Upload a plugin package",

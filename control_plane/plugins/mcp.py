@@ -17,6 +17,7 @@ from control_plane.plugins.repository import PluginRepository
 from control_plane.plugins.service import PluginService
 from control_plane.plugins.settings import PluginSettings, PluginSettingsOf
 from control_plane.plugins.tables import OrgPlugin, SystemPlugin
+from control_plane.tiers.quota import Quota
 from shared.config_hash import canonical_json
 from shared.errors import FieldError, MCPServerUnavailable, PluginVersionExists
 from shared.ids import new_id
@@ -38,6 +39,7 @@ class MCPPlugins:
         settings: PluginSettingsOf,
         discovery: MCPDiscovery,
         allow_private: bool,
+        quota: Quota,
     ) -> None:
         self._session = session
         self._plugins = plugins
@@ -46,15 +48,22 @@ class MCPPlugins:
         self._settings = settings
         self._discovery = discovery
         self._allow_private = allow_private
+        self._quota = quota
 
     async def register(self, owner: UUID | None, body: MCPServerBody, created_by: UUID) -> CatalogueRow:
-        """A new version of a plugin; `owner` is None for the system's. Raises PluginRefused, PluginVersionExists."""
+        """A new version of a plugin; `owner` is None for the system's.
+
+        Raises PluginRefused, PluginVersionExists, QuotaReached.
+        """
         server, manifest = await self._described(owner, body)
         await check_owner(owner, manifest.pid, self._organizations, self._plugins)
         await self._plugins.lock_pid(owner, manifest.pid)
-        for row in await self._plugins.own_versions(owner, manifest.pid):
+        versions = await self._plugins.own_versions(owner, manifest.pid)
+        for row in versions:
             if version_order(row.version) == version_order(manifest.version):
                 raise PluginVersionExists(f"{manifest.pid}@{row.version} exists; raise the version")
+        if owner is not None and not versions:
+            await self._quota.check("plugins", owner)
         row = self._row(owner, body, server, manifest, created_by, await self._settings(owner))
         row.revision = await next_revision(self._session)
         await self._plugins.add(row)

@@ -12,14 +12,14 @@ from control_plane.plugins.handlers import shown
 from control_plane.plugins.mcp import MCPPlugins
 from control_plane.plugins.mcp_schemas import MCPServerBody
 from control_plane.plugins.schemas import PluginView
-from shared.errors import PluginRefused, PluginVersionExists
+from shared.errors import PluginRefused, PluginVersionExists, QuotaReached
 from shared.security.permissions import Permission
 
 
 @post(
     "/",
     guards=[may(Permission.ORG_PLUGINS_WRITE)],
-    opt=documented(PluginRefused, PluginVersionExists),
+    opt=documented(PluginRefused, PluginVersionExists, QuotaReached),
     summary="Add an MCP server as a plugin",
 )
 async def add(

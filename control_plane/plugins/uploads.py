@@ -17,6 +17,7 @@ from control_plane.plugins.repository import PluginRepository
 from control_plane.plugins.service import PluginService
 from control_plane.plugins.settings import PluginSettings, PluginSettingsOf
 from control_plane.plugins.tables import OrgPlugin, SystemPlugin
+from control_plane.tiers.quota import Quota
 from shared.errors import PluginVersionExists
 from shared.ids import new_id
 from shared.packages import PackageStore, package_key
@@ -33,6 +34,7 @@ class UploadService:
         organizations: OrganizationService,
         settings: PluginSettingsOf,
         store: PackageStore,
+        quota: Quota,
     ) -> None:
         self._session = session
         self._plugins = plugins
@@ -40,21 +42,25 @@ class UploadService:
         self._organizations = organizations
         self._settings = settings
         self._store = store
+        self._quota = quota
 
     async def register(self, upload: Upload, package: PreparedPackage) -> tuple[CatalogueRow, bool]:
         """The row of an upload that was prepared, and whether it is new: the same bytes again change nothing.
 
-        Raises PluginRefused, PluginVersionExists, StoreUnavailable.
+        Raises PluginRefused, PluginVersionExists, StoreUnavailable, QuotaReached.
         """
         manifest = package.manifest
         await check_owner(upload.owner, manifest.pid, self._organizations, self._plugins)
         await self._plugins.lock_pid(upload.owner, manifest.pid)
-        for row in await self._plugins.own_versions(upload.owner, manifest.pid):
+        versions = await self._plugins.own_versions(upload.owner, manifest.pid)
+        for row in versions:
             if row.version == manifest.version and row.digest == package.digest:
                 return row, False
             # 1.0 and 1.0.0 are one version to everybody who sorts them.
             if version_order(row.version) == version_order(manifest.version):
                 raise PluginVersionExists(f"{manifest.pid}@{row.version} exists with other content; raise the version")
+        if upload.owner is not None and not versions:
+            await self._quota.check("plugins", upload.owner)
         row = self._row(upload, package, await self._settings(upload.owner))
         await self._store.put(row.package_key, upload.data)
         row.revision = await next_revision(self._session)

@@ -13,7 +13,7 @@ from control_plane.members.service import MemberService
 from control_plane.users.schemas import UserBody, UserPatch, UserView
 from control_plane.users.service import UserService
 from control_plane.wiring import Resources
-from shared.errors import AlreadyExists, Conflict, LastAdmin, PermissionMissing
+from shared.errors import AlreadyExists, Conflict, LastAdmin, PermissionMissing, QuotaReached
 from shared.security.permissions import Permission
 
 
@@ -86,7 +86,7 @@ async def delete_user(
 @post(
     "/orgs/{org_id:uuid}/users",
     guards=[may(Permission.SYSTEM_USERS_WRITE)],
-    opt=documented(AlreadyExists),
+    opt=documented(AlreadyExists, QuotaReached),
     summary="Create a user in an organization",
 )
 async def create_user_in_organization(

@@ -55,7 +55,7 @@ async def seed(base_url: str, username: str, password: str, model_url: str) -> S
 async def _organization(api: CadenceAPI) -> str:
     found = await _find(api, "/api/admin/orgs", "list organizations", ORGANIZATION)
     organization = found or await api.call(
-        "POST", "/api/admin/orgs", "create the organization", json={"name": ORGANIZATION}
+        "POST", "/api/admin/orgs", "create the organization", json={"name": ORGANIZATION, "tier": "enterprise"}
     )
     org_id = str(organization["org_id"])
     me = await api.call("GET", "/api/me", "read the own profile")

@@ -113,7 +113,11 @@ class BenchTenant:
         cls, api: CadenceAPI, secrets: StackSecrets, model_url: str, *, package: bytes, provider: Provider
     ) -> "BenchTenant":
         await api.login(secrets.admin_username, secrets.admin_password)
-        org_id = (await api.call("POST", "/api/admin/orgs", "create an organization", json={"name": "Bench"}))["org_id"]
+        org_id = (
+            await api.call(
+                "POST", "/api/admin/orgs", "create an organization", json={"name": "Bench", "tier": "enterprise"}
+            )
+        )["org_id"]
         user_id = (await api.call("GET", "/api/me", "read the profile"))["user_id"]
         org = f"/api/orgs/{org_id}"
         await api.call("POST", f"{org}/members", "join", json={"user_id": user_id, "is_admin": True})

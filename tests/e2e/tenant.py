@@ -84,7 +84,7 @@ class Tenant(msgspec.Struct):
     ) -> "Tenant":
         """`package` makes the plugin's zip for a pid."""
         suffix = uuid4().hex[:8]
-        org = await client.made("POST", "/api/admin/orgs", json={"name": f"Org {suffix}"})
+        org = await client.made("POST", "/api/admin/orgs", json={"name": f"Org {suffix}", "tier": "enterprise"})
         org_path = f"/api/orgs/{org['org_id']}"
         me = await client.made("GET", "/api/me")
         member = {"user_id": me["user_id"], "is_admin": True}

@@ -32,7 +32,7 @@ async def plugins(admin: Client) -> AsyncIterator[str]:
     form = aiohttp.FormData()
     form.add_field("file", package(pid="com.system.time"), filename="p.zip", content_type="application/zip")
     system = await admin.made("POST", "/api/admin/plugins/upload", data=form)
-    org = {"name": f"Acme {uuid4().hex[:8]}", "domain": "acme.com"}
+    org = {"name": f"Acme {uuid4().hex[:8]}", "domain": "acme.com", "tier": "enterprise"}
     path = f"/api/orgs/{(await admin.made('POST', '/api/admin/orgs', json=org))['org_id']}"
     me = await admin.made("GET", "/api/me")
     await admin.made("POST", f"{path}/members", json={"user_id": me["user_id"], "is_admin": True})

@@ -81,6 +81,7 @@ async def caller(stack: RunningStack, http: aiohttp.ClientSession, model_url: st
         "mode": "supervisor",
         "provider": "openai",
         "key": "run_timeout",
+        "name": "premium",
         "org_id": tenant.org_id,
         "instance_id": tenant.instance_id,
         "config_id": tenant.llm_config_id,

@@ -105,10 +105,12 @@ class World:
         return await self.log_in(body["username"])
 
     async def organization(self, **fields: Any) -> str:
-        """The id of an organization nobody belongs to."""
+        """The id of an organization nobody belongs to, and that no tier limits."""
         root = await self.sys_admin()
         self._count += 1
-        answer = await root.post("/api/admin/orgs", {"name": f"Organization {self._count}", **fields})
+        answer = await root.post(
+            "/api/admin/orgs", {"name": f"Organization {self._count}", "tier": "enterprise", **fields}
+        )
         assert answer.status_code == 201, answer.text
         return str(answer.json()["org_id"])
 

@@ -22,6 +22,7 @@ NOT_ABOUT_TENANTS = {
     "/api/frameworks/{framework}/supported-providers",
     "/api/providers/{provider}/models",
     "/api/engine/{mode}/prompts",
+    "/api/admin/tiers/{name}",
 }
 VOLATILE = {"x-request-id", "content-length", "date"}
 

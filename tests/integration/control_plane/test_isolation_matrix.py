@@ -152,6 +152,7 @@ async def test_every_caller_gets_from_every_route_what_the_permissions_say(
         "framework": "langgraph",
         "mode": "supervisor",
         "key": "max_message_chars",
+        "name": "plus",
         "provider": "openai",
         "operation": "chat",
         "rest": str(new_id()),

@@ -129,7 +129,8 @@ async def test_the_quota_counts_what_is_really_there(world: World, root: Caller,
         "orchestrators": {"used": 1, "limit": 10},
         "members": {"used": 2, "limit": 25},
         "llm_configs": {"used": 2, "limit": 10},
-        "plugins": {"used": 0, "limit": None},
+        "central_points": {"used": 0, "limit": 10},
+        "plugins": {"used": 0, "limit": 50},
     }
     assert (await tenant.admin.get(f"/api/admin/orgs/{tenant.org_id}/quota")).status_code == 403
 

@@ -1,0 +1,1 @@
+"""What each tier allows, and whether an organization has room for one more."""

@@ -1,0 +1,81 @@
+"""Queries for tiers, and for how much an organization has of what they limit."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy import ScalarSelect, distinct, func, literal, select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from control_plane.database.base import Base
+from control_plane.organizations.tables import Organization
+from control_plane.tiers.schemas import COUNTED, Counted
+from control_plane.tiers.tables import Tier
+from shared.errors import NotFound
+
+_QUOTAS = 0x0CADE4D3
+_LOCK = text("SELECT pg_advisory_xact_lock(:quotas, hashtext(:what))")
+_TABLES: dict[Counted, str] = {
+    "orchestrators": "orchestrator_instances",
+    "members": "user_org_memberships",
+    "llm_configs": "organization_llm_configs",
+    "central_points": "central_points",
+    "plugins": "org_plugins",
+}
+
+
+class TierRepository:
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def all(self) -> Sequence[Tier]:
+        """The smallest first."""
+        query = select(Tier).order_by(Tier.requests_per_minute.nulls_last(), Tier.name)
+        return (await self._session.execute(query)).scalars().all()
+
+    async def get(self, name: str, *, for_update: bool = False) -> Tier:
+        """Raises NotFound."""
+        tier = await self._session.get(Tier, name, with_for_update=for_update or None)
+        if tier is None:
+            raise NotFound
+        return tier
+
+    async def of_organization(self, org_id: UUID) -> Tier:
+        """Raises NotFound."""
+        query = (
+            select(Tier)
+            .join(Organization, Organization.tier == Tier.name)
+            .where(Organization.id == org_id, Organization.is_deleted.is_(False))
+        )
+        tier = (await self._session.execute(query)).scalar_one_or_none()
+        if tier is None:
+            raise NotFound
+        return tier
+
+    async def lock_count(self, org_id: UUID, what: Counted) -> None:
+        """Nobody else makes one of these in the organization until the transaction ends."""
+        await self._session.execute(_LOCK, {"quotas": _QUOTAS, "what": f"{what}:{org_id}"})
+
+    async def count(self, org_id: UUID, what: Counted) -> int:
+        return int((await self._session.execute(select(_counted(org_id, what)))).scalar_one())
+
+    async def counts(self, org_id: UUID) -> dict[Counted, int]:
+        """Of everything, in one query."""
+        row = (await self._session.execute(select(*(_counted(org_id, what).label(what) for what in COUNTED)))).one()
+        return {what: int(getattr(row, what)) for what in COUNTED}
+
+    async def flush(self) -> None:
+        await self._session.flush()
+
+
+def _counted(org_id: UUID, what: Counted) -> ScalarSelect[int]:
+    """Deleted things and deactivated orchestrators do not count, and a plugin is one in all its versions."""
+    table = Base.metadata.tables.get(_TABLES[what])
+    if table is None:
+        return select(literal(0)).scalar_subquery()
+    number = func.count(distinct(table.c.pid)) if what == "plugins" else func.count()
+    query = select(number).select_from(table).where(table.c.org_id == org_id)
+    if "is_deleted" in table.c:
+        query = query.where(table.c.is_deleted.is_(False))
+    if what == "orchestrators":
+        query = query.where(table.c.status != "inactive")
+    return query.scalar_subquery()
