@@ -40,7 +40,7 @@ from control_plane.audit.recording import AuditTrail
 from control_plane.auth.handlers import router as auth_router
 from control_plane.events.background import relay_running
 from control_plane.frameworks.handlers import router as frameworks_router
-from control_plane.gateway.routes import gateway
+from control_plane.gateway.routes import gateway, openai_gateway
 from control_plane.health.handlers import api_router as health_api_router
 from control_plane.health.handlers import router as health_router
 from control_plane.http.bodies import MAX_JSON_BYTES, AnyRequest, check_body
@@ -120,7 +120,7 @@ ROUTERS: list[Router] = [
 def create_app(settings: ControlPlaneSettings) -> Litestar:
     """The application for these settings. Nothing connects before it starts."""
     app = Litestar(
-        route_handlers=[*ROUTERS, gateway],
+        route_handlers=[*ROUTERS, gateway, openai_gateway],
         dependencies={
             **DEPENDENCIES,
             "session": Provide(provide_session),

@@ -10,7 +10,7 @@ from litestar import Litestar
 from litestar.datastructures import State
 from litestar.di import Provide
 
-from runtime_worker.http import completions, conversations, health, internal, openapi, runs
+from runtime_worker.http import chat_completions, completions, conversations, health, internal, openapi, runs
 from runtime_worker.http.auth import provide_grant, provide_worker
 from runtime_worker.http.bodies import MAX_JSON_BYTES
 from runtime_worker.http.problems import answer_problem
@@ -48,6 +48,7 @@ def create_app(
     app = Litestar(
         route_handlers=[
             completions.router,
+            chat_completions.router,
             runs.router,
             conversations.router,
             health.router,

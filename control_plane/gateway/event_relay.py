@@ -62,7 +62,7 @@ class EventRelay:
             last = b""
             found = await self._resume(worker.worker_id)
             if found is None:
-                last = worker_lost_event()
+                last = worker_lost_event(self._path)
                 break
             worker, current = found
         await self._send({"type": "http.response.body", "body": last, "more_body": False})

@@ -31,8 +31,16 @@ _ELSEWHERE = (Draining.code, WorkerBusy.code)
 """Answers by which a worker says that another one should serve the request."""
 
 
-class _Code(msgspec.Struct):
+_MEDIA_TYPES = (PROBLEM_MEDIA_TYPE, "application/json")
+"""What a refusal comes as: a problem, or an error of OpenAI's."""
+
+
+class _Error(msgspec.Struct):
     code: str = ""
+
+
+class _Code(_Error):
+    error: _Error | None = None
 
 
 class Proxy:
@@ -90,7 +98,7 @@ class Proxy:
                 response = await self._client.request(
                     scope["method"], _url(worker, scope), headers=headers, data=body or None, allow_redirects=False
                 )
-                if response.status != STATUS_BY_KIND[Draining.kind] or _media_type(response) != PROBLEM_MEDIA_TYPE:
+                if response.status != STATUS_BY_KIND[Draining.kind] or _media_type(response) not in _MEDIA_TYPES:
                     self._workers.trust(worker.worker_id)
                     if _media_type(response) == SSE_MEDIA_TYPE:
                         self._workers.sent(worker.worker_id)
@@ -136,9 +144,10 @@ async def _read_beginning(chunks: AsyncIterator[bytes]) -> tuple[bytes, bool]:
 
 def _code(problem: bytes) -> str:
     try:
-        return msgspec.json.decode(problem, type=_Code).code
+        found = msgspec.json.decode(problem, type=_Code)
     except msgspec.MsgspecError:
         return ""
+    return found.error.code if found.error else found.code
 
 
 def _media_type(response: ClientResponse) -> str:

@@ -5,6 +5,7 @@ import re
 import msgspec
 
 from shared.errors import WorkerLost
+from shared.openai_errors import error_in_stream
 
 MEDIA_TYPE = "text/event-stream"
 _END_OF_EVENT = b"\n\n"
@@ -51,8 +52,15 @@ def has_said_all(events: bytes) -> bool:
     return not last.startswith(b"id: ") or _LAST_EVENT.search(last) is not None
 
 
-def worker_lost_event() -> bytes:
-    """The last event of a stream whose worker is gone. The run's own ids stay valid for a resume."""
+def worker_lost_event(path: str) -> bytes:
+    """The last event of a stream whose worker is gone, in the protocol of `path`. The run's own ids stay valid for a
+    resume."""
     lost = WorkerLost()
+    if speaks_openai(path):
+        return error_in_stream(lost)
     data = msgspec.json.encode(_ErrorEvent(lost.code, lost.detail, lost.retryable))
     return b"event: error\ndata: " + data + _END_OF_EVENT
+
+
+def speaks_openai(path: str) -> bool:
+    return path.endswith("/v1/chat/completions")

@@ -64,7 +64,8 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """One visible message. `tool_messages` are the calls and results that led to an answer, in wire order.
+    """One visible message. `tool_messages` are the calls and results that led to an answer, in wire order; before the
+    user's message that began a conversation, what its caller brought along of an earlier talk.
 
     `is_compacted`: models get a summary instead of it.
     """

@@ -1,63 +1,31 @@
 """Talking to an instance: one message in, its answer as events or as one JSON document."""
 
-import asyncio
 from typing import Any
 from uuid import UUID
 
-import msgspec
 from litestar import Response, Router, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
-from runtime_worker.conversations.base import RunRecord
 from runtime_worker.engines.choices import typed_config
 from runtime_worker.http.auth import AnyRequest, may
 from runtime_worker.http.bodies import read_body
 from runtime_worker.http.openapi import documented
 from runtime_worker.http.runs import replayed
 from runtime_worker.http.schemas import AddressedCompletionBody, CompletionAnswer, CompletionBody, StartersOut
-from runtime_worker.stream.response import EventStreamResponse
+from runtime_worker.http.turns import AFTER_A_RUN, BEFORE_A_RUN, answered, begun, followed
 from runtime_worker.turn.request import TurnRequest
-from runtime_worker.turn.run import Run
 from runtime_worker.wiring import Worker
-from shared.errors import (
-    Conflict,
-    ConversationBusy,
-    Draining,
-    IdempotencyKeyReused,
-    ModelUnavailable,
-    OrchestratorBuildFailed,
-    OrchestratorDeactivated,
-    OrchestratorNotLoaded,
-    RunCancelled,
-    RunFailed,
-    RunTimedOut,
-    WorkerBusy,
-    WorkerLost,
-    error_for,
-)
-from shared.ids import new_id
+from shared.errors import OrchestratorDeactivated, OrchestratorNotLoaded
 from shared.security.grants import Grant
 from shared.security.permissions import Permission
-
-_BEFORE_A_RUN = (
-    Conflict,
-    ConversationBusy,
-    IdempotencyKeyReused,
-    Draining,
-    WorkerBusy,
-    OrchestratorNotLoaded,
-    OrchestratorBuildFailed,
-    OrchestratorDeactivated,
-)
-_AFTER_A_RUN = (RunCancelled, RunFailed, RunTimedOut, ModelUnavailable, WorkerLost)
 
 
 @post(
     "/api/orgs/{org_id:uuid}/orchestrators/{instance_id:uuid}/completion/stream",
     guards=[may(Permission.CHAT_USE)],
     status_code=200,
-    opt=documented(*_BEFORE_A_RUN, body=CompletionBody, streams=True, is_repeatable=True),
+    opt=documented(*BEFORE_A_RUN, body=CompletionBody, streams=True, is_repeatable=True),
 )
 async def stream_of_instance(
     request: AnyRequest,
@@ -74,7 +42,7 @@ async def stream_of_instance(
     "/api/orgs/{org_id:uuid}/completion/stream",
     guards=[may(Permission.CHAT_USE)],
     status_code=200,
-    opt=documented(*_BEFORE_A_RUN, body=AddressedCompletionBody, streams=True, is_repeatable=True),
+    opt=documented(*BEFORE_A_RUN, body=AddressedCompletionBody, streams=True, is_repeatable=True),
 )
 async def stream_of_body(
     request: AnyRequest, org_id: FromPath[UUID], grant: NamedDependency[Grant], worker: NamedDependency[Worker]
@@ -88,7 +56,7 @@ async def stream_of_body(
     "/api/orgs/{org_id:uuid}/orchestrators/{instance_id:uuid}/completion/chat",
     guards=[may(Permission.CHAT_USE)],
     status_code=200,
-    opt=documented(*_BEFORE_A_RUN, *_AFTER_A_RUN, body=CompletionBody, is_repeatable=True),
+    opt=documented(*BEFORE_A_RUN, *AFTER_A_RUN, body=CompletionBody, is_repeatable=True),
 )
 async def chat_of_instance(
     request: AnyRequest,
@@ -105,7 +73,7 @@ async def chat_of_instance(
     "/api/orgs/{org_id:uuid}/completion/chat",
     guards=[may(Permission.CHAT_USE)],
     status_code=200,
-    opt=documented(*_BEFORE_A_RUN, *_AFTER_A_RUN, body=AddressedCompletionBody, is_repeatable=True),
+    opt=documented(*BEFORE_A_RUN, *AFTER_A_RUN, body=AddressedCompletionBody, is_repeatable=True),
 )
 async def chat_of_body(
     request: AnyRequest, org_id: FromPath[UUID], grant: NamedDependency[Grant], worker: NamedDependency[Worker]
@@ -129,83 +97,28 @@ async def starters(org_id: FromPath[UUID], instance_id: FromPath[UUID], worker: 
 async def _stream(
     request: AnyRequest, worker: Worker, grant: Grant, org_id: UUID, instance_id: UUID, body: CompletionBody
 ) -> Response[Any]:
-    turn = _turn(org_id, instance_id, body, is_followed=True)
-    run = await _started(request, worker, grant, turn)
+    run = await begun(request, worker, grant, _turn(org_id, instance_id, body, is_followed=True))
     if isinstance(run, UUID):
         await worker.repeats.until_begun(org_id, run)
         return replayed(await worker.replays.open(org_id, run, user_id=grant.user_id, after_seq=0))
-
-    def client_left() -> None:
-        if run.on_disconnect == "cancel":
-            run.cancel()
-
-    return EventStreamResponse(
-        run.stream, heartbeat_seconds=worker.settings.serving.heartbeat_seconds, on_disconnect=client_left
-    )
+    return followed(worker, run)
 
 
 async def _chat(
     request: AnyRequest, worker: Worker, grant: Grant, org_id: UUID, instance_id: UUID, body: CompletionBody
 ) -> CompletionAnswer:
-    run = await _started(request, worker, grant, _turn(org_id, instance_id, body, is_followed=False))
-    if isinstance(run, UUID):
-        await worker.repeats.until_begun(org_id, run)
-        record, text = await worker.replays.end_of(org_id, run, user_id=grant.user_id)
-        return _answer(record, text)
-    watcher = asyncio.create_task(_cancel_when_left(request, run)) if run.on_disconnect == "cancel" else None
-    try:
-        await run.wait()
-    finally:
-        if watcher is not None:
-            watcher.cancel()
-    if run.is_lost:
-        raise WorkerLost
-    if run.is_handed_over:
-        return _answer(*await worker.handover.end_of(run))
-    if run.error is not None:
-        raise run.error
-    return _answer(run.record(), run.stream.text)
-
-
-async def _started(request: AnyRequest, worker: Worker, grant: Grant, turn: TurnRequest) -> Run | UUID:
-    """The run, or the id of the one that an earlier request with the same `Idempotency-Key` began."""
-    key = request.headers.get("idempotency-key")
-    if key is None:
-        return await worker.turns.start(grant, turn)
-    run_id = new_id()
-    claim = worker.repeats.claim_of(grant, request.url.path, key, await request.body())
-    known = await worker.repeats.take(claim, run_id)
-    if known is not None:
-        return known
-    try:
-        return await worker.turns.start(grant, msgspec.structs.replace(turn, run_id=run_id))
-    except BaseException:
-        # What failed began nothing: the same request may be sent again.
-        await asyncio.shield(worker.repeats.give_back(claim, run_id))
-        raise
-
-
-def _answer(record: RunRecord, text: str) -> CompletionAnswer:
-    """Raises what ended the run, if it was not its answer."""
-    if record.error is not None:
-        raise error_for(record.error.code, record.error.message)
-    if record.status == "cancelled" or record.usage is None:
-        raise RunCancelled
+    run = await begun(request, worker, grant, _turn(org_id, instance_id, body, is_followed=False))
+    answer = await answered(request, worker, grant, org_id, run)
+    record = answer.record
     return CompletionAnswer(
         run_id=record.run_id,
         conversation_id=record.conversation_id,
         message_id=record.message_id,
-        response=text,
+        response=answer.text,
         agent_hops=record.agent_hops,
         current_agent=record.current_agent,
-        usage=record.usage,
+        usage=answer.usage,
     )
-
-
-async def _cancel_when_left(request: AnyRequest, run: Run) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-    run.cancel()
 
 
 def _turn(org_id: UUID, instance_id: UUID, body: CompletionBody, *, is_followed: bool) -> TurnRequest:

@@ -13,6 +13,7 @@ from litestar.openapi.spec import Components, SecurityScheme, Server
 from litestar.routes import HTTPRoute
 
 from runtime_worker.http.auth import AnyRequest, PermissionGuard, public
+from runtime_worker.http.chat_schemas import ChatCompletionBody
 from shared.errors import (
     BodyTooLarge,
     DomainError,
@@ -26,6 +27,7 @@ from shared.errors import (
     UnsupportedMediaType,
     catalogue,
 )
+from shared.openai_errors import ErrorBody, error_status
 from shared.problems import PROBLEM_MEDIA_TYPE, STATUS_BY_KIND, Problem
 
 SCHEME = "session"
@@ -47,10 +49,17 @@ def documented(
     body: type[msgspec.Struct] | None = None,
     streams: bool = False,
     is_repeatable: bool = False,
+    speaks_openai: bool = False,
 ) -> dict[str, Any]:
-    """`opt=` of a handler: the body it reads, whether it streams, whether it knows an `Idempotency-Key`, and what it
-    raises beyond what its shape tells."""
-    return {"errors": errors, "body": body, "streams": streams, "is_repeatable": is_repeatable}
+    """`opt=` of a handler: the body it reads, whether it streams, whether it knows an `Idempotency-Key`, whether it has
+    OpenAI's errors instead of problems, and what it raises beyond what its shape tells."""
+    return {
+        "errors": errors,
+        "body": body,
+        "streams": streams,
+        "is_repeatable": is_repeatable,
+        "speaks_openai": speaks_openai,
+    }
 
 
 def openapi_config(version: str) -> OpenAPIConfig:
@@ -76,6 +85,7 @@ def document(app: Litestar) -> dict[str, Any]:
     doc = app.openapi_schema.to_schema()
     schemas: dict[str, Any] = doc["components"].setdefault("schemas", {})
     _define(schemas, Problem)
+    _define(schemas, ErrorBody)
     for path, method, handler in _operations(app):
         operation = doc["paths"][path][method]
         if body := handler.opt.get("body"):
@@ -86,6 +96,8 @@ def document(app: Litestar) -> dict[str, Any]:
             operation.setdefault("parameters", []).append(_IDEMPOTENCY_KEY)
         if handler.opt.get("streams"):
             operation["responses"]["200"]["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
+        elif body is ChatCompletionBody:
+            operation["responses"]["200"]["content"]["text/event-stream"] = {"schema": {"type": "string"}}
         _describe_errors(operation, path, handler)
     doc["x-error-codes"] = {
         cls.code: {"title": cls.title, "status": STATUS_BY_KIND[cls.kind], "retryable": cls.retryable}
@@ -121,13 +133,19 @@ def _describe_errors(operation: dict[str, Any], path: str, handler: HTTPRouteHan
     for declared in [status for status in responses if status[0] in "45"]:
         del responses[declared]
     by_status: dict[int, list[type[DomainError]]] = {}
+    speaks_openai = handler.opt.get("speaks_openai")
+    media_type, shape = ("application/json", "ErrorBody") if speaks_openai else (PROBLEM_MEDIA_TYPE, "Problem")
     for error in _errors_of(operation, path, handler):
-        by_status.setdefault(STATUS_BY_KIND[error.kind], []).append(error)
+        status = error_status(error()) if speaks_openai else STATUS_BY_KIND[error.kind]
+        by_status.setdefault(status, []).append(error)
     for status, errors in sorted(by_status.items()):
         responses[str(status)] = {
             "description": "; ".join(dict.fromkeys(f"`{error.code}` {error.title}" for error in errors)),
-            "content": {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": _REF.format(name="Problem")}}},
+            "content": {media_type: {"schema": {"$ref": _REF.format(name=shape)}}},
         }
+    if speaks_openai:
+        # A path that cannot be one is no route at all, so nothing of it speaks any other protocol.
+        responses["404"]["content"][PROBLEM_MEDIA_TYPE] = {"schema": {"$ref": _REF.format(name="Problem")}}
     permission = next((g.permission.value for g in handler.resolve_guards() if isinstance(g, PermissionGuard)), None)
     operation["security"] = [{SCHEME: []}, {KEY_SCHEME: []}] if permission else []
     operation["x-permission"] = permission

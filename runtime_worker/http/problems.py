@@ -3,7 +3,7 @@
 from typing import Any
 
 import msgspec
-from litestar import Request, Response
+from litestar import MediaType, Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 from redis.exceptions import RedisError
 
@@ -20,6 +20,7 @@ from shared.errors import (
     UnsupportedMediaType,
 )
 from shared.logging import get_logger
+from shared.openai_errors import error_body, error_headers, error_status
 from shared.problems import PROBLEM_MEDIA_TYPE, headers_of, problem_of
 
 log = get_logger(__name__)
@@ -33,12 +34,8 @@ _BY_STATUS: dict[int, type[DomainError]] = {
 
 
 def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """The one exception handler of the application."""
-    domain = as_domain_error(error)
-    if domain.kind is Kind.INTERNAL:
-        log.error("request_failed", path=request.scope["path"], exc_info=error)
-    elif isinstance(domain, StoreUnavailable):
-        log.warning("store_unavailable", path=request.scope["path"], reason=type(error).__name__, detail=domain.detail)
+    """The exception handler of the application."""
+    domain = _understood(request, error)
     problem = problem_of(
         domain, instance=request.scope["path"], request_id=request.scope["state"].get("request_id", "")
     )
@@ -48,6 +45,26 @@ def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Respons
     return Response(
         msgspec.json.encode(problem), status_code=problem.status, media_type=PROBLEM_MEDIA_TYPE, headers=headers
     )
+
+
+def answer_openai_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """The one of the routes that speak OpenAI's protocol."""
+    domain = _understood(request, error)
+    return Response(
+        msgspec.json.encode(error_body(domain)),
+        status_code=error_status(domain),
+        media_type=MediaType.JSON,
+        headers=error_headers(domain),
+    )
+
+
+def _understood(request: Request[Any, Any, Any], error: Exception) -> DomainError:
+    domain = as_domain_error(error)
+    if domain.kind is Kind.INTERNAL:
+        log.error("request_failed", path=request.scope["path"], exc_info=error)
+    elif isinstance(domain, StoreUnavailable):
+        log.warning("store_unavailable", path=request.scope["path"], reason=type(error).__name__, detail=domain.detail)
+    return domain
 
 
 def as_domain_error(error: Exception) -> DomainError:

@@ -14,6 +14,7 @@ from uuid import UUID
 
 import msgspec
 
+from runtime_worker.stream.dialect import Dialect
 from runtime_worker.stream.journal import RunLog
 from runtime_worker.stream.sse import HEARTBEAT, EventEncoder
 from runtime_worker.stream.story import Story
@@ -22,13 +23,21 @@ from runtime_worker.stream.story import Story
 class RunStream:
     """Implements `EventSink`. `is_followed` says whether a client reads the events as they come.
 
-    A run that another worker began goes on `after` what that one told of it.
+    A run that another worker began goes on `after` what that one told of it. A client that speaks another protocol is
+    told in its `dialect`; the journal keeps the events as they are.
     """
 
     def __init__(
-        self, run_id: UUID, *, is_followed: bool, log: RunLog | None = None, after: Story | None = None
+        self,
+        run_id: UUID,
+        *,
+        is_followed: bool,
+        log: RunLog | None = None,
+        after: Story | None = None,
+        dialect: Dialect | None = None,
     ) -> None:
         self._encoder = EventEncoder(run_id)
+        self._dialect = dialect
         self._is_followed = is_followed
         self._log = log
         self._has_ended = False
@@ -85,7 +94,7 @@ class RunStream:
         if self._log is not None:
             self._log.add(seq, event)
         if self._is_followed:
-            self._pending.append(event)
+            self._pending.append(event if self._dialect is None else self._dialect.message(content))
             if not self._is_told:
                 self._tell()
 
@@ -126,15 +135,18 @@ class RunStream:
         self._log = None
         self.end(name, data)
 
-    def hand_over(self) -> None:
+    def hand_over(self, name: str, data: Mapping[str, Any]) -> None:
         """Another worker goes on with the run. Who listens here gets what that one tells, through `pass_on`, until
-        `close`."""
+        `close`; who is told in another protocol has no way to go on, and this last event."""
         self._log = None
-        self._has_ended = self._is_told_elsewhere = True
+        if self._dialect is not None:
+            self.end(name, data)
+        else:
+            self._has_ended = self._is_told_elsewhere = True
 
     def pass_on(self, events: bytes) -> None:
         """Whole events of the run as its next worker told them."""
-        if self._is_followed:
+        if self._is_followed and self._is_told_elsewhere:
             self._pending.append(events)
             self._tell()
 
@@ -184,8 +196,8 @@ class RunStream:
         event = self._encode(name, data)
         if self._log is not None:
             self._log.add(self._seq, event, is_last=is_last)
-        if self._is_followed:
-            self._pending.append(event)
+        if self._is_followed and (told := event if self._dialect is None else self._dialect.event(name, data)):
+            self._pending.append(told)
             self._tell()
 
     def _encode(self, name: str, data: Mapping[str, Any]) -> bytes:

@@ -68,7 +68,7 @@ class Execution:
         if was_handed_over and result is None and run.error is None:
             # Its story stops here as if the process had been killed: whoever takes it tells how it ends.
             run.is_handed_over = True
-            run.stream.hand_over()
+            run.stream.hand_over("error", error_event(WorkerLost()))
             return
         await self._finish(run, result, duration_ms=round((self._clock.monotonic() - started) * 1000))
 

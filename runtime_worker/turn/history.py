@@ -42,6 +42,17 @@ def newest_that_fit(messages: Sequence[Message], *, max_tokens: int) -> Sequence
     return messages[first:]
 
 
+def brought_that_fit(messages: Sequence[ModelMessage], *, max_tokens: int) -> tuple[ModelMessage, ...]:
+    """The newest of what a caller brought along that fit into `max_tokens`."""
+    left, first = max_tokens, len(messages)
+    for message in reversed(messages):
+        left -= _tokens(message)
+        if left < 0:
+            break
+        first -= 1
+    return tuple(messages[first:])
+
+
 def tokens_of(*messages: Message) -> int:
     return sum(_tokens(part) for message in messages for part in on_the_wire(message))
 

@@ -1,9 +1,13 @@
 """What a caller asks for when it starts a turn."""
 
+from collections.abc import Callable
+from datetime import datetime
 from uuid import UUID
 
 import msgspec
 
+from runtime_worker.models.base import ModelMessage
+from runtime_worker.stream.dialect import Dialect
 from shared.chat_settings import OnDisconnect
 
 
@@ -12,6 +16,8 @@ class TurnRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     `on_disconnect` None leaves it to the organization's setting. `run_id` is given when somebody knows the run by it
     before it begins. `is_queued` says that it waits for the conversation's running turn instead of being refused.
+    `brought` is what a caller tells of an earlier talk that we know nothing of; only a new conversation begins with it.
+    `dialect` makes, of the run's id and its beginning, what tells it in another protocol than ours.
     """
 
     org_id: UUID
@@ -23,3 +29,5 @@ class TurnRequest(msgspec.Struct, frozen=True, kw_only=True):
     on_disconnect: OnDisconnect | None = None
     run_id: UUID | None = None
     is_queued: bool = False
+    brought: tuple[ModelMessage, ...] = ()
+    dialect: Callable[[UUID, datetime], Dialect] | None = None

@@ -8,6 +8,7 @@ import msgspec
 from runtime_worker.conversations.base import Conversation, ConversationStore, Message, RunRecord, TurnStart
 from runtime_worker.engines.base import RunRequest
 from runtime_worker.engines.choices import typed_config
+from runtime_worker.models.base import ModelMessage
 from runtime_worker.pool.entry import Lease
 from runtime_worker.pool.pool import OrchestratorPool
 from runtime_worker.stream.journal import EventJournal
@@ -15,7 +16,7 @@ from runtime_worker.stream.run_stream import RunStream
 from runtime_worker.stream.story import Story
 from runtime_worker.turn.backlog import SaveBacklog
 from runtime_worker.turn.execution import Execution
-from runtime_worker.turn.history import tokens_of
+from runtime_worker.turn.history import brought_that_fit, tokens_of
 from runtime_worker.turn.recall import Recollection, recollect
 from runtime_worker.turn.request import TurnRequest
 from runtime_worker.turn.rules import require_acceptable
@@ -126,6 +127,7 @@ class TurnService:
             content=request.message,
             created_at=now,
         )
+        dialect = request.dialect(run_id, now) if request.dialect else None
         run = Run(
             run_id=run_id,
             org_id=request.org_id,
@@ -134,7 +136,7 @@ class TurnService:
             instance_id=request.instance_id,
             config_hash=lease.snapshot.config_hash,
             started_at=now,
-            stream=RunStream(run_id, is_followed=request.is_followed, log=self._journal.begin(run_id)),
+            stream=RunStream(run_id, is_followed=request.is_followed, log=self._journal.begin(run_id), dialect=dialect),
             on_disconnect=request.on_disconnect or lease.snapshot.chat.on_disconnect,
             mode=lease.snapshot.mode,
             last_agent=conversation.last_agent if conversation else None,
@@ -143,6 +145,8 @@ class TurnService:
         )
         try:
             require_acceptable(request, lease.snapshot, conversation)
+            if request.brought and conversation is None:
+                message = _after(request.brought, message, lease)
             run_request, recollection = await self._recalled(run, message, lease, conversation)
             run.answer_id = new_id()
         except BaseException:
@@ -237,7 +241,7 @@ class TurnService:
             org_id=run.org_id,
             user_id=run.user_id,
             message=message.content,
-            history=recollection.history,
+            history=(*recollection.history, *message.tool_messages),
             resource_id=run.resource_id,
             deadline=asyncio.get_running_loop().time() + limits.run_timeout,
             anchor=msgspec.json.decode(thread.anchor) if thread.anchor else None,
@@ -267,6 +271,14 @@ def _new(run: Run, message: Message) -> Conversation:
         context_tokens=tokens_of(message),
         resource_id=run.resource_id if run.mode is Mode.GROUNDED else None,
     )
+
+
+def _after(brought: tuple[ModelMessage, ...], message: Message, lease: Lease) -> Message:
+    """The message with what fits beside it of what its caller brought along. Stored with it, so that a worker that has
+    to begin the run anew knows it too."""
+    max_tokens = typed_config(lease.snapshot).mode_config.max_context_window
+    fitting = brought_that_fit(brought, max_tokens=max_tokens - tokens_of(message))
+    return msgspec.structs.replace(message, tool_messages=fitting)
 
 
 def title_of(message: str) -> str:

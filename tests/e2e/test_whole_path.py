@@ -5,6 +5,7 @@ import os
 import signal
 
 import pytest
+from openai import AsyncOpenAI
 
 from tests.e2e.client import Answer, Client, Stream
 from tests.e2e.running import RunningStack
@@ -49,6 +50,25 @@ async def test_the_second_turn_knows_the_first(tenant: Tenant) -> None:
         ("user", "And 1 plus 2?"),
         ("assistant", second.text),
     ]
+
+
+async def test_an_openai_client_streams_through_the_gateway_and_goes_on_by_the_conversations_id(tenant: Tenant) -> None:
+    async with AsyncOpenAI(base_url=f"{tenant.client.base_url}{tenant.path}/v1", api_key=tenant.client.token) as client:
+        assert [model.id async for model in client.models.list()] == [tenant.instance_id]
+        stream = await client.chat.completions.create(
+            model="any", messages=[{"role": "user", "content": QUESTION}], stream=True
+        )
+        conversation_id = stream.response.headers["x-conversation-id"]
+        text = "".join([c.choices[0].delta.content or "" async for c in stream])
+        assert "42.5" in text
+        await client.chat.completions.create(
+            model="any",
+            messages=[{"role": "user", "content": "And 1 plus 2?"}],
+            metadata={"conversation_id": conversation_id},
+        )
+    path = f"{tenant.org_path}/conversations/{conversation_id}/messages"
+    messages = (await tenant.client.made("GET", path))["items"]
+    assert [m["content"] for m in messages[:3]] == [QUESTION, text, "And 1 plus 2?"]
 
 
 async def test_a_new_configuration_is_served_while_twenty_streams_run_and_none_fails(tenant: Tenant) -> None:

@@ -63,6 +63,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", INSTANCE + "/load"): {},
     ("POST", "/api/me/api-keys/{key_id}/rotate"): {},
     ("POST", INSTANCE + "/completion/{operation}"): CHAT,
+    ("POST", INSTANCE + "/v1/{rest}"): {"messages": [{"role": "user", "content": "hi"}]},
     ("POST", ORG + "/completion/{operation}"): {**CHAT, "instance_id": ANY},
     ("PATCH", ORG + "/conversations/{rest}"): {"title": "mine"},
     ("POST", ORG + "/settings"): {"settings": {"on_disconnect": "cancel"}},
@@ -109,6 +110,7 @@ WITHOUT_A_BODY = {
     *((method, ORG + "/conversations/{rest}") for method in ("POST", "DELETE")),
     *((method, ORG + "/conversations") for method in ("POST", "PATCH", "DELETE")),
     *((method, ORG + "/completion/{operation}") for method in ("GET", "PATCH", "DELETE")),
+    ("GET", INSTANCE + "/v1/{rest}"),
     *((method, INSTANCE + "/completion/{operation}") for method in ("GET", "PATCH", "DELETE")),
 }
 
@@ -140,7 +142,8 @@ async def asked(caller: Caller, method: str, template: str, ids: dict[str, str])
 def without(answer: httpx.Response, ids: dict[str, str]) -> tuple[int, Any, Any]:
     headers = {name: value for name, value in answer.headers.items() if name not in VOLATILE}
     body = answer.json()
-    body.pop("request_id")
+    # OpenAI's errors have none.
+    body.pop("request_id", None)
     text = str(body)
     for name, value in ids.items():
         text = text.replace(value, name)

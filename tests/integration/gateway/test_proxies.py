@@ -178,6 +178,7 @@ async def test_chat_goes_to_workers_and_everything_else_to_the_control_plane(
     org = f"/api/orgs/{ORG}"
     for path, goes_to in (
         (f"{org}/completion/chat", "worker"),
+        (f"{org}/orchestrators/i1/v1/models", "worker"),
         (f"{org}/runs/r1/stream", "worker"),
         (f"{org}/conversations", "worker"),
         (f"{org}/conversations/c1/messages", "worker"),

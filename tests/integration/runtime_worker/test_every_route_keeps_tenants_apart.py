@@ -21,6 +21,8 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/orchestrators/{instance_id}/completion/stream"): CHAT,
     ("POST", "/completion/chat"): {**CHAT, "instance_id": "{instance_id}"},
     ("POST", "/completion/stream"): {**CHAT, "instance_id": "{instance_id}"},
+    ("POST", "/orchestrators/{instance_id}/v1/chat/completions"): {"messages": [{"role": "user", "content": "hi"}]},
+    ("GET", "/orchestrators/{instance_id}/v1/models"): None,
     ("GET", "/conversations"): None,
     ("GET", "/conversations/{conversation_id}"): None,
     ("PATCH", "/conversations/{conversation_id}"): {"title": "mine"},

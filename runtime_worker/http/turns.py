@@ -1,0 +1,119 @@
+"""What every way of talking to an instance has in common: beginning a turn, following it, waiting for its answer."""
+
+import asyncio
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from litestar import Response
+
+from runtime_worker.conversations.base import RunRecord, TokenUsage
+from runtime_worker.http.auth import AnyRequest
+from runtime_worker.stream.response import EventStreamResponse
+from runtime_worker.turn.request import TurnRequest
+from runtime_worker.turn.run import Run
+from runtime_worker.wiring import Worker
+from shared.errors import (
+    Conflict,
+    ConversationBusy,
+    Draining,
+    IdempotencyKeyReused,
+    ModelUnavailable,
+    OrchestratorBuildFailed,
+    OrchestratorDeactivated,
+    OrchestratorNotLoaded,
+    RunCancelled,
+    RunFailed,
+    RunTimedOut,
+    WorkerBusy,
+    WorkerLost,
+    error_for,
+)
+from shared.ids import new_id
+from shared.security.grants import Grant
+
+BEFORE_A_RUN = (
+    Conflict,
+    ConversationBusy,
+    IdempotencyKeyReused,
+    Draining,
+    WorkerBusy,
+    OrchestratorNotLoaded,
+    OrchestratorBuildFailed,
+    OrchestratorDeactivated,
+)
+AFTER_A_RUN = (RunCancelled, RunFailed, RunTimedOut, ModelUnavailable, WorkerLost)
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """A run that ended with its answer."""
+
+    record: RunRecord
+    text: str
+    usage: TokenUsage
+
+
+async def begun(request: AnyRequest, worker: Worker, grant: Grant, turn: TurnRequest) -> Run | UUID:
+    """The run, or the id of the one that an earlier request with the same `Idempotency-Key` began."""
+    key = request.headers.get("idempotency-key")
+    if key is None:
+        return await worker.turns.start(grant, turn)
+    run_id = new_id()
+    claim = worker.repeats.claim_of(grant, request.url.path, key, await request.body())
+    known = await worker.repeats.take(claim, run_id)
+    if known is not None:
+        return known
+    try:
+        return await worker.turns.start(grant, msgspec.structs.replace(turn, run_id=run_id))
+    except BaseException:
+        # What failed began nothing: the same request may be sent again.
+        await asyncio.shield(worker.repeats.give_back(claim, run_id))
+        raise
+
+
+def followed(worker: Worker, run: Run, headers: dict[str, str] | None = None) -> Response[Any]:
+    """The run as it goes on. `headers` come on top of those of every stream."""
+
+    def client_left() -> None:
+        if run.on_disconnect == "cancel":
+            run.cancel()
+
+    response = EventStreamResponse(
+        run.stream, heartbeat_seconds=worker.settings.serving.heartbeat_seconds, on_disconnect=client_left
+    )
+    response.headers.update(headers or {})
+    return response
+
+
+async def answered(request: AnyRequest, worker: Worker, grant: Grant, org_id: UUID, run: Run | UUID) -> Answer:
+    """Wait for the answer of a run, this request's or an earlier one's. Raises what ended the run instead of one."""
+    if isinstance(run, UUID):
+        await worker.repeats.until_begun(org_id, run)
+        return _answer(*await worker.replays.end_of(org_id, run, user_id=grant.user_id))
+    watcher = asyncio.create_task(_cancel_when_left(request, run)) if run.on_disconnect == "cancel" else None
+    try:
+        await run.wait()
+    finally:
+        if watcher is not None:
+            watcher.cancel()
+    if run.is_lost:
+        raise WorkerLost
+    if run.is_handed_over:
+        return _answer(*await worker.handover.end_of(run))
+    if run.error is not None:
+        raise run.error
+    return _answer(run.record(), run.stream.text)
+
+
+def _answer(record: RunRecord, text: str) -> Answer:
+    if record.error is not None:
+        raise error_for(record.error.code, record.error.message)
+    if record.status == "cancelled" or record.usage is None:
+        raise RunCancelled
+    return Answer(record, text, record.usage)
+
+
+async def _cancel_when_left(request: AnyRequest, run: Run) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    run.cancel()
