@@ -73,6 +73,7 @@ from control_plane.settings.handlers import admin_router as settings_admin_route
 from control_plane.settings.handlers import router as settings_router
 from control_plane.single_sign_on.handlers import router as single_sign_on_router
 from control_plane.tiers.handlers import router as tiers_router
+from control_plane.usage.handlers import router as usage_router
 from control_plane.users.handlers import router as users_router
 from control_plane.wiring import DEPENDENCIES, Resources
 from control_plane.workers.handlers import router as fleet_router
@@ -111,6 +112,7 @@ ROUTERS: list[Router] = [
     tiers_router,
     fleet_router,
     audit_router,
+    usage_router,
     internal_router,
     health_router,
     health_api_router,

@@ -70,6 +70,8 @@ from control_plane.single_sign_on.service import SingleSignOn
 from control_plane.tiers.quota import Quota
 from control_plane.tiers.repository import TierRepository
 from control_plane.tiers.service import TierService
+from control_plane.usage.retention import keep_retention as keep_usage_retention
+from control_plane.usage.stream import UsageCounter
 from control_plane.users.repository import UserRepository
 from control_plane.users.service import UserService
 from control_plane.workers.client import WorkerClient
@@ -152,6 +154,9 @@ class Resources:
         pruning = asyncio.create_task(prune_environments(self))
         directories = self.settings.directory_plugins
         tasks = [asyncio.create_task(keep_api_key_uses(self.api_key_uses, self.autocommit))]
+        tasks.append(asyncio.create_task(usage_counter(self).run()))
+        if days := self.settings.usage_retention_days:
+            tasks.append(asyncio.create_task(keep_usage_retention(self.database, self.clock, days)))
         if days := self.settings.audit_retention_days:
             tasks.append(asyncio.create_task(keep_retention(self.database, self.clock, days)))
         if directories:
@@ -176,6 +181,11 @@ class Resources:
             await self.key_wrapping.close()
             await self.redis.aclose()
             await self.engine.dispose()
+
+
+def usage_counter(resources: Resources) -> UsageCounter:
+    kept_days = resources.settings.usage_retention_days
+    return UsageCounter(resources.redis, resources.database, resources.clock, kept_days=kept_days)
 
 
 async def prune_environments(resources: Resources) -> None:

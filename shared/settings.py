@@ -101,6 +101,7 @@ class ControlPlaneSettings(msgspec.Struct, frozen=True):
     single_sign_on: "SingleSignOnSettings | None" = None
     local_passwords: bool = True
     audit_retention_days: int = 400
+    usage_retention_days: int = 90
 
 
 class ServingSettings(msgspec.Struct, frozen=True):
@@ -198,6 +199,7 @@ def read_control_plane_settings(variables: Mapping[str, str]) -> ControlPlaneSet
         directory_plugins=_directory_plugins(env),
         single_sign_on=_single_sign_on(env, process),
         audit_retention_days=env.integer("AUDIT_RETENTION_DAYS", 400, 0, 36_500),
+        usage_retention_days=env.integer("USAGE_RETENTION_DAYS", 90, 0, 36_500),
         local_passwords=env.flag("LOCAL_PASSWORDS", default=True),
     )
     if not settings.local_passwords and settings.single_sign_on is None:

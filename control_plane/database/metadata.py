@@ -15,6 +15,7 @@ from control_plane.roles import tables as _roles  # noqa: F401
 from control_plane.settings import tables as _settings  # noqa: F401
 from control_plane.single_sign_on import tables as _single_sign_on  # noqa: F401
 from control_plane.tiers import tables as _tiers  # noqa: F401
+from control_plane.usage import tables as _usage  # noqa: F401
 from control_plane.users import tables as _users  # noqa: F401
 
 metadata = Base.metadata

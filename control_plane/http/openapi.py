@@ -43,6 +43,8 @@ PermissionGuard = type(may(Permission.PROFILE_READ))
 SCHEME = "session"
 KEY_SCHEME = "api_key"
 _ERRORS = "errors"
+_ALSO = "also"
+CSV = "text/csv"
 _KEEPS_SECRET = "keeps_secret"  # noqa: S105 - the name of an option
 
 
@@ -55,12 +57,13 @@ _IDEMPOTENCY_KEY = {
 }
 
 
-def documented(*errors: type[DomainError], keeps_secret: bool = False) -> dict[str, Any]:
+def documented(*errors: type[DomainError], keeps_secret: bool = False, also: str | None = None) -> dict[str, Any]:
     """`opt=` of a handler: the errors it raises beyond those every route of its shape can answer.
 
     `keeps_secret` marks an answer that holds a secret: it is never stored, not even for an `Idempotency-Key`.
+    `also` is another media type that the answer comes in as text, for whoever asks for it.
     """
-    return {_ERRORS: errors, _KEEPS_SECRET: keeps_secret}
+    return {_ERRORS: errors, _KEEPS_SECRET: keeps_secret, _ALSO: also}
 
 
 def honours_idempotency_key(handler: HTTPRouteHandler) -> bool:
@@ -126,6 +129,8 @@ def _complete(operation: dict[str, Any], path: str, method: str, handler: HTTPRo
     if honours_idempotency_key(handler):
         operation.setdefault("parameters", []).append(_IDEMPOTENCY_KEY)
     responses: dict[str, Any] = operation.setdefault("responses", {})
+    if (also := handler.opt.get(_ALSO)) and "200" in responses:
+        responses["200"]["content"][also] = {"schema": {"type": "string"}}
     # Litestar's own idea of an error body is not what this application answers.
     for declared in [s for s in responses if s[0] in "45" and int(s) not in (handler.responses or {})]:
         del responses[declared]

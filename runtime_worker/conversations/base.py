@@ -86,6 +86,8 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     """`message_id` is the answer's once there is one, `answer_id` the id that is set aside for it from the beginning.
 
     `epoch` counts the workers that have driven the run; of two that store its end, the later one is believed.
+    `api_key_id` is the key it was asked for with, None for a session. `usage_entry` is what is counted of it once it
+    has ended (`shared.usage`), kept so that whoever finds the run can see that it is.
     """
 
     run_id: UUID
@@ -105,6 +107,8 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     agent_hops: int = 0
     current_agent: str | None = None
     epoch: int = 1
+    api_key_id: UUID | None = None
+    usage_entry: bytes | None = None
 
 
 class TurnStart(msgspec.Struct, frozen=True, kw_only=True):

@@ -152,6 +152,8 @@ class RunDocument(OrganizationDocument):
     agent_hops: int = 0
     current_agent: str | None = None
     epoch: int = 1
+    api_key_id: UUID | None = None
+    usage_entry: bytes | None = None
 
     collection: ClassVar[str] = "runs"
     indexes: ClassVar[list[IndexModel]] = [IndexModel([("conversation_id", 1), ("_id", 1)])]

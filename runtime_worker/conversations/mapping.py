@@ -98,11 +98,13 @@ def run_of(document: RunDocument) -> RunRecord:
         agent_hops=document.agent_hops,
         current_agent=document.current_agent,
         epoch=document.epoch,
+        api_key_id=document.api_key_id,
+        usage_entry=document.usage_entry,
     )
 
 
 def _row(struct: msgspec.Struct, id_field: str) -> dict[str, Any]:
-    row: dict[str, Any] = msgspec.to_builtins(struct, builtin_types=(UUID, datetime))
+    row: dict[str, Any] = msgspec.to_builtins(struct, builtin_types=(UUID, datetime, bytes))
     # What MongoDB calls the id of a row.
     row["_id"] = row.pop(id_field)
     return row

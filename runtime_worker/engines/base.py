@@ -1,6 +1,7 @@
 """What the worker knows of an engine: give it a snapshot and its parts, get an orchestrator that runs turns."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Literal, Protocol
 from uuid import UUID
 
@@ -41,13 +42,14 @@ class EventSink(Protocol):
 
 
 class ModelCall(msgspec.Struct, frozen=True):
-    """One call of a run that a model answered, as usage is accounted for."""
+    """One call of a run that a model answered, or began to, as usage is accounted for. `at` is when it was over."""
 
     node: str
     provider: Provider
     model_name: str
     usage: Usage
     duration_ms: int
+    at: datetime
 
 
 class RunRequest(msgspec.Struct, frozen=True, kw_only=True):

@@ -23,13 +23,15 @@ class PermissionGuard:
     async def __call__(self, connection: Connection, _: BaseRouteHandler) -> None:
         worker: Worker = connection.app.state.worker
         org_id: UUID = connection.path_params["org_id"]
-        grant = (await worker.authenticator.identify(connection.headers, org_id)).grant
+        principal = await worker.authenticator.identify(connection.headers, org_id)
+        grant = principal.grant
         if grant.is_alive and grant.role is not None:
             grant.require_active_organization()
         grant.require(self.permission)
         # Also for whoever is let in by a custom role of the system alone.
         grant.require_active_organization()
         connection.scope["state"]["grant"] = grant
+        connection.scope["state"]["api_key_id"] = principal.api_key.key_id if principal.api_key else None
 
 
 def may(permission: Permission) -> PermissionGuard:
@@ -58,6 +60,12 @@ def provide_grant(request: AnyRequest) -> Grant:
     grant = request.scope["state"]["grant"]
     assert isinstance(grant, Grant)  # noqa: S101 - a handler that asks for it without a guard is a bug
     return grant
+
+
+def api_key_of(request: AnyRequest) -> UUID | None:
+    """The id of the key the caller came with, None for a session."""
+    key_id: UUID | None = request.scope["state"]["api_key_id"]
+    return key_id
 
 
 def provide_worker(request: AnyRequest) -> Worker:

@@ -8,7 +8,7 @@ import msgspec
 from litestar import Response
 
 from runtime_worker.conversations.base import RunRecord, TokenUsage
-from runtime_worker.http.auth import AnyRequest
+from runtime_worker.http.auth import AnyRequest, api_key_of
 from runtime_worker.stream.response import EventStreamResponse
 from runtime_worker.turn.request import TurnRequest
 from runtime_worker.turn.run import Run
@@ -55,6 +55,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 async def begun(request: AnyRequest, worker: Worker, grant: Grant, turn: TurnRequest) -> Run | UUID:
     """The run, or the id of the one that an earlier request with the same `Idempotency-Key` began."""
+    turn = msgspec.structs.replace(turn, api_key_id=api_key_of(request))
     key = request.headers.get("idempotency-key")
     if key is None:
         return await worker.turns.start(grant, turn)

@@ -27,7 +27,7 @@ class OpenCall:
 class Accumulator:
     """Adds pieces up and hands text on at once. One per call; each wire has its own `take`."""
 
-    __slots__ = ("_calls", "_chars", "_on_delta", "_texts", "finish_reason", "usage")
+    __slots__ = ("_calls", "_chars", "_on_delta", "_texts", "finish_reason", "is_taken", "usage")
 
     def __init__(self, on_delta: DeltaSink | None) -> None:
         self._on_delta = on_delta
@@ -36,6 +36,8 @@ class Accumulator:
         self._calls: list[OpenCall] = []
         self.finish_reason: FinishReason | None = None
         self.usage: Usage | None = None
+        self.is_taken = False
+        """Whether the provider has taken the request."""
 
     def take(self, data: bytes) -> bool:
         """Add one event; True when the stream says that it is done. Raises ModelError."""
@@ -71,13 +73,26 @@ class Accumulator:
             ModelToolCall(call.id or f"call_{position}", call.name, "".join(call.arguments), call.signature)
             for position, call in enumerate(self._calls)
         )
-        usage = self.usage
-        if usage is None:
-            written = len(content) + sum(len(call.name) + len(call.arguments) for call in calls)
-            usage = Usage(_estimate_input_tokens(request), estimate_tokens(written), 0, is_estimated=True)
+        usage = self.usage or self._estimate(request)
         # Some servers say "stop" although they call tools.
         reason = "tool_calls" if calls and self.finish_reason in (None, "stop") else self.finish_reason or "stop"
         return ModelAnswer(content, calls, reason, usage)
+
+    def usage_until_now(self, request: ModelRequest) -> Usage:
+        """An estimate of what an answer took that breaks off here."""
+        said, written = self.usage or Usage(), self._estimate(request)
+        return Usage(
+            said.input_tokens or written.input_tokens,
+            max(said.output_tokens, written.output_tokens),
+            said.cached_tokens,
+            is_estimated=True,
+        )
+
+    def _estimate(self, request: ModelRequest) -> Usage:
+        written = sum(map(len, self._texts)) + sum(
+            len(call.name) + sum(map(len, call.arguments)) for call in self._calls
+        )
+        return Usage(_estimate_input_tokens(request), estimate_tokens(written), 0, is_estimated=True)
 
     def _count(self, chars: int) -> None:
         self._chars += chars

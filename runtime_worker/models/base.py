@@ -62,6 +62,7 @@ class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One call. `timeout_seconds` bounds the whole call; `response_schema` asks for structured output.
 
     `begin_within_seconds` bounds the time until the answer begins, retries included; None leaves it all of the time.
+    `on_broken_off` is told what a call used whose model had taken it and whose answer was not taken to its end.
     """
 
     messages: Sequence[ModelMessage]
@@ -73,6 +74,7 @@ class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
     response_schema: dict[str, Any] | None = None
     timeout_seconds: float = 60.0
     begin_within_seconds: float | None = None
+    on_broken_off: "BrokenOff | None" = None
 
 
 class AnsweredBy(msgspec.Struct, frozen=True):
@@ -91,6 +93,9 @@ class ModelAnswer(msgspec.Struct, frozen=True):
     usage: Usage
     answered_by: AnsweredBy | None = None
 
+
+BrokenOff = Callable[[Usage, AnsweredBy | None], None]
+"""Takes an estimate, and whose it was when it was not the client's own model."""
 
 DeltaSink = Callable[[str], None]
 """Takes text as it arrives, in order. It never waits: the short way from the model's socket to the client's."""

@@ -44,12 +44,17 @@ class WireClient:
         is_by_tool = request.response_schema is not None and self._wire.answers_by_tool(request)
         asked = with_answer_tool(request) if is_by_tool else request
         answer = self._wire.accumulator(asked, None if is_by_tool else on_delta)
-        await self._stream(self._wire.body(asked), answer, request)
-        whole = answer.answer(asked)
-        if not is_by_tool:
-            return whole
-        whole = from_answer_tool(whole)
-        if on_delta is not None and whole.content:
+        try:
+            await self._stream(self._wire.body(asked), answer, request)
+            whole = answer.answer(asked)
+            if is_by_tool:
+                whole = from_answer_tool(whole)
+        except BaseException:
+            # The provider counts what it read and wrote until then, whoever hung up.
+            if answer.is_taken and request.on_broken_off is not None:
+                request.on_broken_off(answer.usage_until_now(asked), None)
+            raise
+        if is_by_tool and on_delta is not None and whole.content:
             on_delta(whole.content)
         return whole
 
@@ -95,6 +100,7 @@ class WireClient:
         try:
             if response.status != 200:
                 await self._refuse(response)
+            answer.is_taken = True
             # In a task of its own: otherwise every read wakes the twenty coroutines that wait for this call one inside
             # the other, from the graph's down to here, which costs more than decoding what was read.
             await asyncio.create_task(self._read(response, answer, deadline, end))

@@ -56,6 +56,12 @@ class FallbackClient:
             log.warning(
                 "model_fallback", model=self._first.model_name, fallback=self._second.model_name, code=error.code
             )
-        answer = await self._second.complete(msgspec.structs.replace(request, timeout_seconds=left), on_delta)
         answered_by = AnsweredBy(self._second_provider, self._second.model_name)
+        told = request.on_broken_off
+        second = msgspec.structs.replace(
+            request,
+            timeout_seconds=left,
+            on_broken_off=None if told is None else lambda usage, _: told(usage, answered_by),
+        )
+        answer = await self._second.complete(second, on_delta)
         return msgspec.structs.replace(answer, answered_by=answered_by)

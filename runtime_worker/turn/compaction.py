@@ -4,7 +4,6 @@ The summary becomes a message of its own; what it stands for is marked and stays
 """
 
 import asyncio
-import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from uuid import UUID
@@ -12,9 +11,10 @@ from uuid import UUID
 import msgspec
 
 from runtime_worker.conversations.base import Compaction, Conversation, ConversationStore, Message
-from runtime_worker.engines.base import ModelCall, RunRequest
+from runtime_worker.engines.base import RunRequest
 from runtime_worker.engines.choices import choose, typed_config
 from runtime_worker.engines.instances.parts import NodeParts
+from runtime_worker.engines.nodes.run import counted
 from runtime_worker.models.base import ModelMessage
 from runtime_worker.pool.entry import Lease
 from runtime_worker.turn.history import (
@@ -142,11 +142,7 @@ class Compactor:
             [parts.system(), ModelMessage("user", "\n\n".join([*earlier, said]))],
             timeout_seconds=max(0.0, min(parts.timeout_seconds, seconds_left)),
         )
-        started = time.monotonic()
-        answer = await parts.model.client.complete(call)
-        duration_ms = round((time.monotonic() - started) * 1000)
-        client = parts.model.client
-        run.own_calls.append(ModelCall(NODE, parts.model.provider, client.model_name, answer.usage, duration_ms))
+        answer = await counted(parts, call, None, run.own_calls)
         if not (text := answer.content.strip()):
             raise ModelProtocolError("the model wrote no summary")
         return text

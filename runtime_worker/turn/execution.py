@@ -5,10 +5,13 @@ from collections.abc import Coroutine
 from decimal import Decimal
 from typing import Any
 
+import msgspec
+
 from runtime_worker.conversations.base import Message, TokenUsage, TurnEnd
 from runtime_worker.engines.base import RunRequest, RunResult
 from runtime_worker.models.base import ModelMessage, Usage
 from runtime_worker.pool.entry import Lease
+from runtime_worker.turn.accounting import calls_of, usage_entry
 from runtime_worker.turn.backlog import SaveBacklog
 from runtime_worker.turn.compaction import Compactor, Overflow
 from runtime_worker.turn.endings import error_event, last_event
@@ -58,7 +61,7 @@ class Execution:
     async def _drive(self, run: Run, work: "asyncio.Task[RunResult]", deadline: float, started: float) -> None:
         result = await self._outcome(run, work, deadline)
         if not await run.is_recorded():
-            await self._locks.release(run.org_id, run.conversation_id, run.run_id)
+            await self._locks.release(run.org_id, run.conversation_id, run.run_id, usage_entry=self._unrecorded(run))
             return
         was_handed_over, run.is_handed_over = run.is_handed_over, False
         if not await self._locks.is_ours(run):
@@ -124,6 +127,8 @@ class Execution:
         run.usage = _usage(run, result, text)
         answer = self._answer(run, text, result.tool_messages if result else ())
         record = run.record(last_seq=stream.last_seq + 1)
+        entry = usage_entry(run.org_id, record, calls_of(run))
+        record = msgspec.structs.replace(record, usage_entry=entry)
         end = TurnEnd(
             run=record,
             answer=answer,
@@ -133,7 +138,7 @@ class Execution:
         )
         saved = await self._backlog.save(run.org_id, end)
         # Before the last event: the client may send its next message the moment it reads that.
-        await self._locks.release(run.org_id, run.conversation_id, run.run_id, run.epoch)
+        await self._locks.release(run.org_id, run.conversation_id, run.run_id, run.epoch, usage_entry=entry)
         stream.end(*last_event(record, saved=saved, error_code=result.error_code if result else None))
         log.info(
             "run_ended",
@@ -145,6 +150,13 @@ class Execution:
             duration_ms=duration_ms,
             saved=saved,
         )
+
+    def _unrecorded(self, run: Run) -> bytes | None:
+        """There never was a run, but its engine may have asked a model already."""
+        if not run.calls:
+            return None
+        run.status, run.ended_at = "failed", self._clock.now()
+        return usage_entry(run.org_id, run.record(), calls_of(run))
 
     def _answer(self, run: Run, text: str, tool_messages: tuple[ModelMessage, ...]) -> Message | None:
         """What of the run belongs into the conversation: everything the user saw, also when it broke off."""

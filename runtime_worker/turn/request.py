@@ -18,6 +18,7 @@ class TurnRequest(msgspec.Struct, frozen=True, kw_only=True):
     before it begins. `is_queued` says that it waits for the conversation's running turn instead of being refused.
     `brought` is what a caller tells of an earlier talk that we know nothing of; only a new conversation begins with it.
     `dialect` makes, of the run's id and its beginning, what tells it in another protocol than ours.
+    `api_key_id` is the key it was asked for with, None for a session.
     """
 
     org_id: UUID
@@ -31,3 +32,4 @@ class TurnRequest(msgspec.Struct, frozen=True, kw_only=True):
     is_queued: bool = False
     brought: tuple[ModelMessage, ...] = ()
     dialect: Callable[[UUID, datetime], Dialect] | None = None
+    api_key_id: UUID | None = None

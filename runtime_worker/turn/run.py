@@ -46,6 +46,7 @@ class Run:
         answer_id: UUID | None = None,
         epoch: int = 1,
         prices: Sequence[ModelPrice] = (),
+        api_key_id: UUID | None = None,
     ) -> None:
         self.run_id = run_id
         self.org_id = org_id
@@ -59,6 +60,7 @@ class Run:
         self.resource_id = resource_id
         self.epoch = epoch
         self.prices = prices
+        self.api_key_id = api_key_id
         self.claimed_at = asyncio.get_running_loop().time()
         self.is_lost = False
         self.is_handed_over = False
@@ -154,6 +156,7 @@ class Run:
             agent_hops=self.agent_hops,
             current_agent=self.current_agent,
             epoch=self.epoch,
+            api_key_id=self.api_key_id,
         )
 
 

@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 from runtime_worker.turn.run import Run, RunTable
 from shared.errors import ConversationBusy
 from shared.logging import get_logger
+from shared.usage import FIELD, STREAM
 
 LOCK_SECONDS = 15
 RENEW_SECONDS = 1.0
@@ -79,6 +80,9 @@ _RELEASE = """
 local epoch = redis.call('HGET', KEYS[3], 'epoch')
 if epoch and epoch ~= ARGV[3] then
   return 0
+end
+if ARGV[6] ~= '' then
+  redis.call('XADD', KEYS[4], '*', ARGV[7], ARGV[6])
 end
 if redis.call('GET', KEYS[1]) == ARGV[1] then
   redis.call('DEL', KEYS[1])
@@ -166,7 +170,7 @@ class RunLocks:
         self._take = redis.register_script(_TAKE)
         self._lost = redis.register_script(_LOST)
         self._held: dict[UUID, Held] = {}
-        self._unreleased: dict[UUID, tuple[UUID, UUID, int]] = {}
+        self._unreleased: dict[UUID, tuple[UUID, UUID, int, bytes | None]] = {}
         self._renewed_at = float("-inf")
 
     async def acquire(self, org_id: UUID, conversation_id: UUID, run_id: UUID) -> None:
@@ -184,14 +188,17 @@ class RunLocks:
             del self._held[run_id]
             raise ConversationBusy(f"run {holder.decode()} is in progress in this conversation")
 
-    async def release(self, org_id: UUID, conversation_id: UUID, run_id: UUID, epoch: int = 1) -> None:
-        """Give the lock back; when Redis does not answer at once, later. Never raises."""
+    async def release(
+        self, org_id: UUID, conversation_id: UUID, run_id: UUID, epoch: int = 1, *, usage_entry: bytes | None = None
+    ) -> None:
+        """Give the lock back and, in the same step, have counted what the run used; when Redis does not answer at once,
+        later. Never raises."""
         self._held.pop(run_id, None)
         try:
             async with asyncio.timeout(RELEASE_SECONDS):
-                await self._release_now(org_id, conversation_id, run_id, epoch)
+                await self._release_now(org_id, conversation_id, run_id, epoch, usage_entry)
         except (RedisError, TimeoutError):
-            self._unreleased[run_id] = org_id, conversation_id, epoch
+            self._unreleased[run_id] = org_id, conversation_id, epoch, usage_entry
 
     async def is_alive(self, org_id: UUID, run_id: UUID) -> bool:
         """Whether some worker drives the run, keeps its end to store it, or will take it over in a moment."""
@@ -244,8 +251,8 @@ class RunLocks:
             await asyncio.sleep(RENEW_SECONDS)
             try:
                 await self._renew_all([*self._held.values(), *self._taken_over(), *self._unstored()])
-                for run_id, (org_id, conversation_id, epoch) in list(self._unreleased.items()):
-                    await self._release_now(org_id, conversation_id, run_id, epoch)
+                for run_id, (org_id, conversation_id, epoch, entry) in list(self._unreleased.items()):
+                    await self._release_now(org_id, conversation_id, run_id, epoch, entry)
                     self._unreleased.pop(run_id, None)
             except RedisError as error:
                 log.warning("run_locks_not_renewed", reason=type(error).__name__, runs=len(self._table))
@@ -254,10 +261,13 @@ class RunLocks:
         """Runs of ours that began elsewhere: their locks were not taken here."""
         return [run for run in self._table.all() if run.run_id not in self._held]
 
-    async def _release_now(self, org_id: UUID, conversation_id: UUID, run_id: UUID, epoch: int) -> None:
+    async def _release_now(
+        self, org_id: UUID, conversation_id: UUID, run_id: UUID, epoch: int, usage_entry: bytes | None
+    ) -> None:
         is_over = run_id not in {claim.run_id for claim in self._unstored()}
         args: list[_Argument] = [str(run_id), _member(org_id, run_id), epoch, int(is_over), MEMORY_SECONDS]
-        await self._release(keys=_keys(org_id, conversation_id, run_id), args=args)
+        args += usage_entry or b"", FIELD
+        await self._release(keys=[*_keys(org_id, conversation_id, run_id), STREAM], args=args)
 
     async def _renew_all(self, claims: Sequence[Claim]) -> None:
         if not claims:

@@ -142,6 +142,7 @@ class TurnService:
             last_agent=conversation.last_agent if conversation else None,
             resource_id=request.resource_id,
             prices=lease.snapshot.prices,
+            api_key_id=request.api_key_id,
         )
         try:
             require_acceptable(request, lease.snapshot, conversation)
@@ -216,6 +217,7 @@ class TurnService:
                     answer_id=record.answer_id,
                     epoch=lost.epoch,
                     prices=lease.snapshot.prices,
+                    api_key_id=record.api_key_id,
                 )
                 run_request, recollection = await self._recalled(run, message, lease, conversation)
             except BaseException:

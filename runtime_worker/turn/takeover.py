@@ -15,6 +15,7 @@ from runtime_worker.conversations.base import ConversationStore, Message, RunErr
 from runtime_worker.stream.journal import EventJournal
 from runtime_worker.stream.run_stream import RunStream
 from runtime_worker.stream.story import Story, read_story
+from runtime_worker.turn.accounting import unknown_call, usage_entry
 from runtime_worker.turn.backlog import SaveBacklog
 from runtime_worker.turn.endings import last_event
 from runtime_worker.turn.execution import estimate, token_usage
@@ -114,6 +115,7 @@ class Takeover:
             message_id=record.answer_id if story.text else None,
             epoch=lost.epoch,
         )
+        ended = msgspec.structs.replace(ended, usage_entry=usage_entry(lost.org_id, ended, unknown_call(ended)))
         answer = None
         if story.text and record.answer_id is not None:
             answer = Message(
@@ -133,7 +135,7 @@ class Takeover:
     async def _tell_end(self, lost: LostRun, record: RunRecord, story: Story) -> None:
         """Its worker had stored the end and could not tell it, or had told it and could not give its claim back."""
         if story.is_over:
-            await self._locks.release(lost.org_id, record.conversation_id, lost.run_id, lost.epoch)
+            await self._release(lost, record)
             return
         stream = self._stream(lost, story)
         stream.close_open("the worker was lost")
@@ -143,8 +145,14 @@ class Takeover:
         await self._over(lost, record, stream, saved=True)
 
     async def _over(self, lost: LostRun, record: RunRecord, stream: RunStream, *, saved: bool) -> None:
-        await self._locks.release(lost.org_id, record.conversation_id, lost.run_id, lost.epoch)
+        await self._release(lost, record)
         stream.end(*last_event(record, saved=saved))
+
+    async def _release(self, lost: LostRun, record: RunRecord) -> None:
+        """Its worker may have told of what it used or not; told twice, it is counted once."""
+        await self._locks.release(
+            lost.org_id, record.conversation_id, lost.run_id, lost.epoch, usage_entry=record.usage_entry
+        )
 
     def _stream(self, lost: LostRun, story: Story) -> RunStream:
         """Goes on where the story stopped. Its first event keeps a worker that wakes up from adding to it."""

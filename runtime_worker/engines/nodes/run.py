@@ -4,8 +4,11 @@ import asyncio
 import time
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Generic, Protocol, TypeVar
+
+import msgspec
 
 from runtime_worker.engines.base import ModelCall, RunRequest
 from runtime_worker.engines.instances.agents import AgentParts
@@ -122,12 +125,7 @@ class RunContext(Generic[I]):
 
     async def complete(self, parts: NodeParts, request: ModelRequest, on_delta: DeltaSink | None) -> ModelAnswer:
         """What answers a request of a node's model, whoever makes it."""
-        started = time.monotonic()
-        answer = await parts.model.client.complete(request, on_delta)
-        by = answer.answered_by or AnsweredBy(parts.model.provider, parts.model.client.model_name)
-        duration_ms = round((time.monotonic() - started) * 1000)
-        self.calls.append(ModelCall(parts.node, by.provider, by.model_name, answer.usage, duration_ms))
-        return answer
+        return await counted(parts, request, on_delta, self.calls)
 
     async def make_calls(self, round_: ToolRound) -> list[ToolOutcome]:
         """The outcomes of a round, whoever makes its calls."""
@@ -174,6 +172,23 @@ class RunContext(Generic[I]):
             log.warning("decision_defaulted", run_id=str(self.request.run_id), node=parts.node)
             return question.default
         return decision
+
+
+async def counted(
+    parts: NodeParts, request: ModelRequest, on_delta: DeltaSink | None, calls: list[ModelCall]
+) -> ModelAnswer:
+    """A model's answer, its call noted in `calls`; so is one that broke off, which is paid for as well."""
+    own = AnsweredBy(parts.model.provider, parts.model.client.model_name)
+    started = time.monotonic()
+
+    def note(usage: Usage, by: AnsweredBy | None = None) -> None:
+        by = by or own
+        duration_ms = round((time.monotonic() - started) * 1000)
+        calls.append(ModelCall(parts.node, by.provider, by.model_name, usage, duration_ms, datetime.now(UTC)))
+
+    answer = await parts.model.client.complete(msgspec.structs.replace(request, on_broken_off=note), on_delta)
+    note(answer.usage, answer.answered_by)
+    return answer
 
 
 def repair(question: Question[Any], answer: ModelAnswer, complaint: str) -> tuple[ModelMessage, ModelMessage]:

@@ -99,6 +99,7 @@ WITHOUT_A_BODY = {
     ("DELETE", ADMIN + "/api-keys/{key_id}"),
     ("GET", "/internal/api-keys/{digest}"),
     ("GET", ORG + "/audit"),
+    *(("GET", ORG + "/stats" + path) for path in ("/usage", "/cost")),
     *((method, ADMIN + "/roles/{role_id}") for method in ("GET", "DELETE")),
     ("GET", ADMIN + "/roles/{role_id}/users"),
     ("DELETE", ADMIN + "/roles/{role_id}/users"),

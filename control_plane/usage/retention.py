@@ -1,0 +1,51 @@
+"""Single runs and calls are kept for as long as the settings say; the sums of days are kept with their organization."""
+
+import asyncio
+from datetime import datetime, timedelta
+
+from sqlalchemy import Table, delete, select, tuple_
+from sqlalchemy.exc import SQLAlchemyError
+
+from control_plane.database.engine import Database
+from control_plane.usage.tables import UsageCall, UsageRun
+from shared.clock import Clock
+from shared.logging import get_logger
+
+EVERY_SECONDS = 6 * 3600.0
+BATCH = 5_000
+
+log = get_logger(__name__)
+
+
+async def keep_retention(database: Database, clock: Clock, days: int) -> None:
+    """Prune now and every six hours, until cancelled."""
+    while True:
+        try:
+            await prune(database, clock, days)
+        except (SQLAlchemyError, OSError) as error:
+            log.warning("usage_not_pruned", reason=type(error).__name__)
+        await asyncio.sleep(EVERY_SECONDS)
+
+
+async def prune(database: Database, clock: Clock, days: int) -> int:
+    """Delete what is older, a part at a time, so that nobody waits for long; the number of calls and runs deleted."""
+    limit, pruned = clock.now() - timedelta(days=days), 0
+    while gone := await _prune_some(database, limit):
+        pruned += gone
+    return pruned
+
+
+async def _prune_some(database: Database, limit: datetime) -> int:
+    calls: Table = UsageCall.__table__  # type: ignore[assignment]  # plain tables: nobody wants the rows
+    runs: Table = UsageRun.__table__  # type: ignore[assignment]
+    old_calls = select(calls.c.run_id, calls.c.call).where(calls.c.ended_at < limit).limit(BATCH)
+    old_runs = select(runs.c.run_id).where(runs.c.ended_at < limit).limit(BATCH)
+    async with database() as session:
+        connection = await session.connection()
+        deletions = (
+            delete(calls).where(tuple_(calls.c.run_id, calls.c.call).in_(old_calls)),
+            delete(runs).where(runs.c.run_id.in_(old_runs)),
+        )
+        gone = [(await connection.execute(deletion)).rowcount for deletion in deletions]
+        await session.commit()
+    return sum(gone)

@@ -1,0 +1,61 @@
+"""What a run that has ended used, as it goes to whoever counts it."""
+
+from collections.abc import Iterable
+from uuid import UUID
+
+from runtime_worker.conversations.base import RunRecord, TokenUsage
+from runtime_worker.engines.base import ModelCall
+from runtime_worker.turn.run import Run
+from shared.pricing import PriceList, cost_of_call, price_list
+from shared.usage import CallUsage, RunFinished, encode_run
+
+
+def usage_entry(org_id: UUID, record: RunRecord, calls: Iterable[CallUsage]) -> bytes:
+    """The entry of a run that is not going on any more."""
+    status = record.status
+    return encode_run(
+        RunFinished(
+            run_id=record.run_id,
+            org_id=org_id,
+            instance_id=record.instance_id,
+            user_id=record.user_id,
+            api_key_id=record.api_key_id,
+            status=status if status == "completed" or status == "cancelled" else "failed",
+            ended_at=record.ended_at or record.started_at,
+            calls=tuple(calls),
+        )
+    )
+
+
+def calls_of(run: Run) -> list[CallUsage]:
+    """Its model calls with their prices; what was used without any call that we know of, as one."""
+    prices = price_list(run.prices)
+    return [_priced(call, prices) for call in run.calls] or unknown_call(run.record())
+
+
+def unknown_call(record: RunRecord) -> list[CallUsage]:
+    """Of a run whose calls nobody can tell any more: one by no model that is known, with all that it used."""
+    usage = record.usage or TokenUsage()
+    if not (usage.input_tokens or usage.output_tokens):
+        return []
+    at = record.ended_at or record.started_at
+    return [CallUsage("", "", "", usage.input_tokens, usage.output_tokens, at, usage.cached_tokens, usage.is_estimated)]
+
+
+def _priced(call: ModelCall, prices: PriceList) -> CallUsage:
+    price, usage = prices.get((call.provider, call.model_name)), call.usage
+    return CallUsage(
+        provider=call.provider,
+        model_name=call.model_name,
+        node=call.node,
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        at=call.at,
+        cached_tokens=usage.cached_tokens,
+        is_estimated=usage.is_estimated,
+        duration_ms=call.duration_ms,
+        input_price=price.input if price else None,
+        output_price=price.output if price else None,
+        cached_price=price.cached if price else None,
+        cost=cost_of_call(call, prices),
+    )

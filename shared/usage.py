@@ -1,0 +1,67 @@
+"""What runs used, on its way from the workers to whoever counts it.
+
+Workers append one entry per run to one Redis stream, in the script that ends the run; the control plane counts what is
+in it and takes it out (decision 0037). An entry may come twice, late and in any order.
+"""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Literal
+from uuid import UUID
+
+import msgspec
+
+STREAM = "cadence.usage"
+FIELD = "event"
+DEAD_STREAM = "cadence.usage.dead"
+"""Entries nobody can read, kept for an operator."""
+
+EndedAs = Literal["completed", "failed", "cancelled"]
+
+
+class CallUsage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One model call. Prices are those that held for the run, in US dollars per million tokens; `cost` is exact.
+
+    A model that nobody knows, of a run whose worker was lost, has no name. `cached_tokens` are among the input tokens.
+    `is_estimated`: the provider did not count.
+    """
+
+    provider: str
+    model_name: str
+    node: str
+    input_tokens: int
+    output_tokens: int
+    at: datetime
+    cached_tokens: int = 0
+    is_estimated: bool = False
+    duration_ms: int = 0
+    input_price: Decimal | None = None
+    output_price: Decimal | None = None
+    cached_price: Decimal | None = None
+    cost: Decimal | None = None
+
+
+class RunFinished(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="run.finished", tag_field="event"):
+    """A run that has ended, however, with all of its model calls: each is known by the run and its place among them."""
+
+    run_id: UUID
+    org_id: UUID
+    instance_id: UUID
+    user_id: UUID
+    status: EndedAs
+    ended_at: datetime
+    calls: tuple[CallUsage, ...]
+    api_key_id: UUID | None = None
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(RunFinished)
+
+
+def encode_run(run: RunFinished) -> bytes:
+    return _encoder.encode(run)
+
+
+def decode_run(payload: bytes) -> RunFinished:
+    """Raises msgspec.MsgspecError."""
+    return _decoder.decode(payload)
