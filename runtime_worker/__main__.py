@@ -21,6 +21,8 @@ BACKPRESSURE = 4_096
 """Requests Granian hands over at once; a stream holds its place for minutes, so it is above the run limit."""
 
 BACKLOG = 1_024
+STOP_SECONDS = 5.0
+"""How long clients may take to read what was already written for them."""
 
 log = get_logger(__name__)
 
@@ -72,7 +74,13 @@ async def serve(settings: WorkerSettings) -> int:
     server.stop()  # type: ignore[no-untyped-call]  # Granian's embedded server is not annotated here
     has_failed = not stopping.done()
     stopping.cancel()
-    await serving
+    await asyncio.wait({serving}, timeout=STOP_SECONDS)
+    if serving.done():
+        serving.result()
+    elif worker is not None:
+        # Granian waits for every response, and one whose client does not read may take for ever.
+        log.warning("stopped_with_open_connections")
+        await worker.close()
     log.info("stopped")
     return 1 if has_died or has_failed else 0
 

@@ -8,11 +8,12 @@ import asyncio
 import re
 
 from aiohttp import ClientError, ClientResponse, ClientSession
-from litestar.types import Send
+from litestar.types import HTTPScope, Send
 from multidict import CIMultiDict
 
 from control_plane.gateway.directory import WorkerDirectory
 from control_plane.gateway.sse import MEDIA_TYPE, WholeEvents, has_said_all, worker_lost_event
+from shared.connections import STUCK_SECONDS, abort
 from shared.errors import DomainError
 from shared.logging import get_logger
 from shared.workers import WorkerRecord
@@ -32,17 +33,25 @@ log = get_logger(__name__)
 
 
 class EventRelay:
-    """One client's stream of events. `path` and `headers` are those of the client's request."""
+    """One client's stream of events. `scope` and `headers` are those of the client's request.
+
+    What a client does not read, nobody holds for it here: `send` waits for it, reading from the worker waits for
+    `send`, and a worker lets go of a reader that is too slow for a run. Then the rest is asked for again, at the
+    client's pace.
+    """
 
     def __init__(
-        self, client: ClientSession, workers: WorkerDirectory, path: str, headers: CIMultiDict[str], send: Send
+        self, client: ClientSession, workers: WorkerDirectory, scope: HTTPScope, headers: CIMultiDict[str], send: Send
     ) -> None:
         self._client = client
         self._workers = workers
-        self._path = path
+        self._scope = scope
+        self._path = scope["path"]
         self._headers = headers
         self._send = send
         self._seen = b""
+        self._sending_since: float | None = None
+        self._is_client_slow = False
 
     async def run(self, worker: WorkerRecord, response: ClientResponse) -> None:
         """Pass on until the run's stream ends, from whichever worker has it. Always ends the client's response."""
@@ -58,7 +67,8 @@ class EventRelay:
                 log.info("gateway_stream_left", worker_id=worker.worker_id)
             except (ClientError, OSError) as error:
                 log.warning("gateway_stream_cut", worker_id=worker.worker_id, error=type(error).__name__)
-                self._workers.suspect(worker.worker_id)
+                if not self._is_client_slow:
+                    self._workers.suspect(worker.worker_id)
             last = b""
             found = await self._resume(worker.worker_id)
             if found is None:
@@ -70,6 +80,7 @@ class EventRelay:
     async def _pass_on(self, worker: WorkerRecord, response: ClientResponse) -> bytes:
         """What is left when the stream ended by itself. Raises ClientError or OSError when it broke off."""
         events = WholeEvents()
+        loop = asyncio.get_running_loop()
         watching = asyncio.create_task(self._watch(worker.worker_id, response))
         try:
             async for chunk in response.content.iter_any():
@@ -77,7 +88,9 @@ class EventRelay:
                     # Read only if it is needed; a comment has no id that would be.
                     if not whole.startswith(b":"):
                         self._seen = whole
+                    self._sending_since = loop.time()
                     await self._send({"type": "http.response.body", "body": whole, "more_body": True})
+                    self._sending_since = None
         finally:
             watching.cancel()
         return events.rest()
@@ -85,6 +98,14 @@ class EventRelay:
     async def _watch(self, worker_id: str, response: ClientResponse) -> None:
         while True:
             await asyncio.sleep(WATCH_SECONDS)
+            if self._sending_since is not None:
+                waiting = asyncio.get_running_loop().time() - self._sending_since
+                self._is_client_slow = self._is_client_slow or waiting > WATCH_SECONDS / 2
+                if waiting > STUCK_SECONDS:
+                    log.warning("gateway_dropped_slow_client", seconds=round(waiting))
+                    # It is a client that left then, which ends all this.
+                    await abort(self._scope)
+                    return
             if not await self._workers.is_live(worker_id):
                 response.close()
                 return

@@ -81,7 +81,7 @@ class Proxy:
                 await send({"type": "http.response.body", "body": buffered, "more_body": False})
             elif _media_type(response) == SSE_MEDIA_TYPE:
                 await _start(response.status, headers, send)
-                relay = EventRelay(self._client, self._workers, scope["path"], request_headers, send)
+                relay = EventRelay(self._client, self._workers, scope, request_headers, send)
                 await relay.run(worker, response)
             else:
                 await _pass_on(response, headers, send)

@@ -10,9 +10,13 @@ from litestar.background_tasks import BackgroundTask, BackgroundTasks
 from litestar.datastructures import Cookie
 from litestar.response import Response
 from litestar.response.base import ASGIResponse
-from litestar.types import Receive, Send, TypeEncodersMap
+from litestar.types import HTTPScope, Receive, Send, TypeEncodersMap
 
 from runtime_worker.stream.run_stream import RunStream
+from shared.connections import STUCK_SECONDS, abort
+from shared.logging import get_logger
+
+log = get_logger(__name__)
 
 HEADERS = {
     "Content-Type": "text/event-stream",
@@ -48,7 +52,7 @@ class EventStreamResponse(Response[None]):
     ) -> ASGIResponse:
         return _EventStream(
             self._stream,
-            request.scope["state"]["server_send"],
+            request.scope,
             self._heartbeat_seconds,
             self._on_disconnect,
             cookies=cookies,
@@ -64,25 +68,28 @@ class _EventStream(ASGIResponse):
     def __init__(
         self,
         stream: RunStream,
-        server_send: Send,
+        scope: HTTPScope,
         heartbeat_seconds: float,
         on_disconnect: Callable[[], None],
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self._stream = stream
-        self._server_send = server_send
+        self._scope = scope
+        self._server_send: Send = scope["state"]["server_send"]
         self._heartbeat_seconds = heartbeat_seconds
         self._on_disconnect = on_disconnect
 
     async def send_body(self, send: Send, receive: Receive) -> None:
         loop = asyncio.get_running_loop()
         self._over: asyncio.Future[None] = loop.create_future()
-        self._sending: asyncio.Task[None] | None = None
+        self._sending: asyncio.Future[None] | None = None
+        self._sending_since = 0.0
+        self._aborting: asyncio.Task[bool] | None = None
         self._is_gone = False
         watcher = asyncio.create_task(self._watch(receive))
         self._beats = loop.call_later(self._heartbeat_seconds, self._beat)
-        self._stream.follow(self._flush)
+        self._stream.follow(self._flush, self._drop_if_slow)
         try:
             await self._over
         finally:
@@ -96,6 +103,8 @@ class _EventStream(ASGIResponse):
         self._beats.cancel()
         if self._sending is not None:
             self._sending.cancel()
+        if self._aborting is not None:
+            self._aborting.cancel()
 
     def _flush(self) -> None:
         """Give the server what is waiting; the stream has it called.
@@ -109,10 +118,12 @@ class _EventStream(ASGIResponse):
             chunk, is_last = self._stream.take(), self._stream.is_over
             if (chunk or is_last) and not self._is_gone:
                 sent = self._server_send({"type": "http.response.body", "body": chunk, "more_body": not is_last})
-                # Granian has taken the chunk by now. A server whose `send` is a coroutine wants to be waited for.
-                if isinstance(sent, Coroutine):
-                    self._sending = asyncio.create_task(sent)
-                    self._sending.add_done_callback(lambda task: self._sent(task, is_last=is_last))
+                # Granian has taken the chunk by now, unless the client has not read for long: then it is a future, and
+                # what comes meanwhile waits in the stream. Another server's is a coroutine.
+                if asyncio.isfuture(sent) or isinstance(sent, Coroutine):
+                    self._sending = asyncio.ensure_future(sent)
+                    self._sending_since = asyncio.get_running_loop().time()
+                    self._sending.add_done_callback(lambda sending: self._sent(sending, is_last=is_last))
                     return
         except Exception as error:  # A callback has nobody to tell; the response has.
             self._over.set_exception(error)
@@ -120,7 +131,7 @@ class _EventStream(ASGIResponse):
             if is_last:
                 self._over.set_result(None)
 
-    def _sent(self, sending: "asyncio.Task[None]", *, is_last: bool) -> None:
+    def _sent(self, sending: "asyncio.Future[None]", *, is_last: bool) -> None:
         self._sending = None
         error = None if sending.cancelled() else sending.exception()
         if self._over.done():
@@ -134,12 +145,40 @@ class _EventStream(ASGIResponse):
 
     def _beat(self) -> None:
         """One timer per stream, which runs whether tokens come or not: setting it anew for each would cost more."""
+        loop = asyncio.get_running_loop()
+        if self._sending is not None and loop.time() - self._sending_since > STUCK_SECONDS:
+            self._drop()
+            return
         self._stream.heartbeat()
-        self._beats = asyncio.get_running_loop().call_later(self._heartbeat_seconds, self._beat)
+        self._beats = loop.call_later(self._heartbeat_seconds, self._beat)
+
+    def _drop_if_slow(self) -> bool:
+        """Called when much is waiting: in a burst, that is nobody's fault."""
+        if self._sending is None:
+            return False
+        self._drop()
+        return True
+
+    def _drop(self) -> None:
+        """The client is too slow for the run, which goes on. It may come back for the rest (`Last-Event-ID`)."""
+        log.warning("slow_client_dropped", request_id=self._scope["state"].get("request_id"))
+        # From here on it is a client that left, which is how `_watch` learns of it.
+        self._aborting = asyncio.create_task(abort(self._scope))
+        self._aborting.add_done_callback(self._dropped)
+
+    def _dropped(self, aborting: "asyncio.Task[bool]") -> None:
+        if not self._over.done() and (aborting.cancelled() or not aborting.result()):
+            # There is no connection of its own to cut: the response ends where it is.
+            self._left()
 
     async def _watch(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
+        self._left()
+
+    def _left(self) -> None:
         self._is_gone = True
         self._stream.unfollow()
         self._on_disconnect()
+        if not self._over.done():
+            self._over.set_result(None)

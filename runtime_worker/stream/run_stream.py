@@ -19,6 +19,10 @@ from runtime_worker.stream.journal import RunLog
 from runtime_worker.stream.sse import HEARTBEAT, EventEncoder
 from runtime_worker.stream.story import Story
 
+MAX_WAITING_BYTES = 256 * 1024
+"""So much is kept for a client that does not read, beside what the server and the kernel hold: half a minute of the
+fastest model. Then it is let go of, and may come back for the rest, which the journal has."""
+
 
 class RunStream:
     """Implements `EventSink`. `is_followed` says whether a client reads the events as they come.
@@ -47,6 +51,8 @@ class RunStream:
         self._fragments: list[str] = [after.text] if after else []
         self._open_agents: list[tuple[str, str]] = list(after.open_agents) if after else []
         self._open_tools: dict[str, str] = dict(after.open_tools) if after else {}
+        self._waiting_bytes = 0
+        self._drop_if_slow: Callable[[], bool] = lambda: False
         self._tell_soon: Callable[[], object] | None = None
         self._is_told = False
         self._is_recorded = asyncio.Event()
@@ -94,8 +100,12 @@ class RunStream:
         if self._log is not None:
             self._log.add(seq, event)
         if self._is_followed:
-            self._pending.append(event if self._dialect is None else self._dialect.message(content))
-            if not self._is_told:
+            told = event if self._dialect is None else self._dialect.message(content)
+            self._pending.append(told)
+            self._waiting_bytes = waiting = self._waiting_bytes + len(told)
+            if waiting > MAX_WAITING_BYTES and self._drop_if_slow():
+                self.unfollow()
+            elif not self._is_told:
                 self._tell()
 
     def suggestion(self, content: str) -> None:
@@ -146,9 +156,8 @@ class RunStream:
 
     def pass_on(self, events: bytes) -> None:
         """Whole events of the run as its next worker told them."""
-        if self._is_followed and self._is_told_elsewhere:
-            self._pending.append(events)
-            self._tell()
+        if self._is_told_elsewhere:
+            self._queue(events)
 
     def close(self) -> None:
         """Nothing will follow here, whether the last event was told or not: the rest can be had from any worker."""
@@ -157,9 +166,14 @@ class RunStream:
 
     # --- what the response takes ---
 
-    def follow(self, on_news: Callable[[], None]) -> None:
+    def follow(self, on_news: Callable[[], None], drop_if_slow: Callable[[], bool] = lambda: False) -> None:
         """Have the loop call `on_news` when there is something to take, or the stream is over. Once per `take`: what
-        comes in between is taken together."""
+        comes in between is taken together.
+
+        `drop_if_slow` is called when more waits than is kept for anybody who does not read; whether that is so, and
+        nothing more has to come.
+        """
+        self._drop_if_slow = drop_if_slow
         after = self._log.before_clients if self._log is not None else asyncio.get_running_loop().call_soon
         self._tell_soon = partial(after, on_news)
         if self._pending or self.is_over:
@@ -168,11 +182,17 @@ class RunStream:
     def take(self) -> bytes:
         """Everything that is waiting; empty when nothing is."""
         self._is_told = False
+        self._waiting_bytes = 0
         pending = self._pending
         if len(pending) == 1:
             return pending.pop()
         self._pending = []
         return b"".join(pending)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What is kept for the client; for one that does not read never more than `MAX_WAITING_BYTES`."""
+        return self._waiting_bytes
 
     @property
     def is_over(self) -> bool:
@@ -182,13 +202,13 @@ class RunStream:
 
     def heartbeat(self) -> None:
         if self._is_followed and not self._pending and not self._has_ended:
-            self._pending.append(HEARTBEAT)
-            self._tell()
+            self._queue(HEARTBEAT)
 
     def unfollow(self) -> None:
         """The client is gone: keep no more bytes for it."""
         self._is_followed = False
         self._pending = []
+        self._waiting_bytes = 0
         self._tell()
 
     def _emit(self, name: str, data: Mapping[str, Any], *, is_last: bool = False) -> None:
@@ -197,8 +217,16 @@ class RunStream:
         if self._log is not None:
             self._log.add(self._seq, event, is_last=is_last)
         if self._is_followed and (told := event if self._dialect is None else self._dialect.event(name, data)):
-            self._pending.append(told)
-            self._tell()
+            self._queue(told)
+
+    def _queue(self, events: bytes) -> None:
+        if self._is_followed:
+            self._pending.append(events)
+            self._waiting_bytes += len(events)
+            if self._waiting_bytes > MAX_WAITING_BYTES and self._drop_if_slow():
+                self.unfollow()
+            else:
+                self._tell()
 
     def _encode(self, name: str, data: Mapping[str, Any]) -> bytes:
         try:
