@@ -138,7 +138,10 @@ class Worker:
         self.retention = Retention(self._mongo, self.control_plane.retention, self.topology.leads)
         self._backlog = SaveBacklog(self.store)
         self._locks = RunLocks(self.redis, self.worker_id, self.table, self._backlog.claims)
-        self._journal = EventJournal(self.redis, keep_seconds=settings.serving.resume_seconds)
+        self._journal = EventJournal(
+            self.redis, keep_seconds=settings.serving.resume_seconds, may_show=self._locks.may_show
+        )
+        self._locks.on_renewal = self._journal.show
         self._cancellations = Cancellations(self.redis, self.table)
         self.turns = TurnService(
             self.pool,
@@ -188,6 +191,7 @@ class Worker:
         start("events", self.events.run())
         start("plugin-upkeep", self._parts.bundles.upkeep())
         start("run-locks", self._locks.run())
+        start("repeats", self.repeats.run())
         start("event-journal", self._journal.run())
         start("takeover", self._takeover.run())
         start("cancellations", self._cancellations.run())

@@ -205,6 +205,11 @@ class ConversationStore(Protocol):
         """When it returns, the message, the run and what is needed to find them survive a crash of the store."""
         ...
 
+    async def withdraw_turn(self, org_id: UUID, turn: TurnStart) -> bool:
+        """Remove a turn that was refused after all, its message, its run and a conversation that began with it; whether
+        there was anything to remove."""
+        ...
+
     async def open_conversation(self, org_id: UUID, conversation: Conversation) -> None:
         """Give a new conversation a row of its own, so that it is in the list. Safe to repeat. The end of a run that
         says nothing of it any more makes the row safe."""

@@ -101,6 +101,8 @@ async def _stream(
     if isinstance(run, UUID):
         await worker.repeats.until_begun(org_id, run)
         return replayed(await worker.replays.open(org_id, run, user_id=grant.user_id, after_seq=0))
+    if run.is_lost:
+        return replayed(await worker.replays.open(org_id, run.run_id, user_id=grant.user_id, after_seq=0))
     return followed(worker, run)
 
 

@@ -65,11 +65,13 @@ async def begun(request: AnyRequest, worker: Worker, grant: Grant, turn: TurnReq
     if known is not None:
         return known
     try:
-        return await worker.turns.start(grant, msgspec.structs.replace(turn, run_id=run_id))
+        run = await worker.turns.start(grant, msgspec.structs.replace(turn, run_id=run_id))
     except BaseException:
         # What failed began nothing: the same request may be sent again.
         await asyncio.shield(worker.repeats.give_back(claim, run_id))
         raise
+    await worker.repeats.begun(claim)
+    return run
 
 
 def followed(worker: Worker, run: Run, headers: dict[str, str] | None = None) -> Response[Any]:
@@ -98,7 +100,8 @@ async def answered(request: AnyRequest, worker: Worker, grant: Grant, org_id: UU
         if watcher is not None:
             watcher.cancel()
     if run.is_lost:
-        raise WorkerLost
+        # Another worker goes on with it.
+        return _answer(*await worker.replays.end_of(org_id, run.run_id, user_id=grant.user_id))
     if run.is_handed_over:
         return _answer(*await worker.handover.end_of(run))
     if run.error is not None:

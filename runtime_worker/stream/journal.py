@@ -6,10 +6,12 @@ paused and wakes up cannot add to what its successor began.
 
 Nothing waits for Redis, but bytes reach the kernel on their way there *before* they do on their way to a client: a
 worker that is killed has lost nothing that anybody was shown. What is waiting is written at once when little happens,
-and at most every `WINDOW_SECONDS` when much does; that is what makes it cheap.
+and at most every `WINDOW_SECONDS` when much does; that is what makes it cheap. What was written is kept until Redis has
+said that it came through, and written again over the next connection: Redis refuses what it has, by the ids.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from uuid import UUID
 
@@ -25,10 +27,17 @@ WINDOW_SECONDS = 0.002
 RUNNING_SECONDS = 24 * 3600
 """How long the events of a run are kept that nobody ever ended; no run is that long."""
 
-MAX_UNSENT_BYTES = 8 * 1024 * 1024
-"""A Redis that takes nothing for so long is away; what would come on top is not written at all."""
+MAX_KEPT_BYTES = 64 * 1024 * 1024
+"""So much is kept for a Redis that is away, half a million tokens; what runs tell beyond it cannot be resumed."""
 
-RETRY_SECONDS = 0.5
+CONFIRM_SECONDS = 0.25
+"""How often Redis is asked whether it has all that was written: what is not confirmed is kept."""
+ANSWER_SECONDS = 2.0
+"""A connection over which no confirmation comes in that time is dead."""
+
+RETRY_SECONDS = 0.25
+_CONFIRM = b"*3\r\n$6\r\nCLIENT\r\n$5\r\nREPLY\r\n$2\r\nON\r\n*3\r\n$6\r\nCLIENT\r\n$5\r\nREPLY\r\n$3\r\nOFF\r\n"
+"""Answered by one `+OK`, behind everything that was written before: only turning answers on is answered."""
 
 log = get_logger(__name__)
 
@@ -49,6 +58,7 @@ class RunLog:
         self._is_open = False
         self._is_begun = False
         self._ends = False
+        self._is_cut_short = False
 
     def open(self) -> None:
         """The run is on record: what was told of it until now, and all that follows, may be written."""
@@ -58,6 +68,8 @@ class RunLog:
 
     def add(self, seq: int, event: bytes, *, is_last: bool = False) -> None:
         """Have an event written, with whatever else comes within the window."""
+        if self._is_cut_short:
+            return
         if not self._events and self._is_open:
             self._journal.note(self)
         self._events.append(event)
@@ -67,6 +79,11 @@ class RunLog:
     def before_clients(self, tell: Callable[[], object]) -> None:
         """Call `tell`, which gives clients what was added, once that is on its way to Redis."""
         self._journal.after_writing(tell)
+
+    def cut_short(self) -> None:
+        """There is no room for what was added, nor for what comes: what is kept of a run has no holes."""
+        self._events = []
+        self._is_cut_short = True
 
     def commands(self, keep_seconds: int) -> bytes:
         """Take what was added, as commands for Redis."""
@@ -85,17 +102,22 @@ class RunLog:
 class EventJournal:
     """One connection that asks for no answers (`CLIENT REPLY OFF`), and what is waiting to be written to it.
 
-    While Redis is away nothing is kept for it: runs go on, are stored when they end, and cannot be resumed from events.
+    `may_show` tells whether this worker still vouches for its runs as far as it knows. While it does not, as after a
+    pause, clients get nothing: a run that was taken over meanwhile has been told otherwise by now.
     """
 
-    def __init__(self, redis: "Redis", *, keep_seconds: int) -> None:
+    def __init__(self, redis: "Redis", *, keep_seconds: int, may_show: Callable[[], bool] = lambda: True) -> None:
         self._redis = redis
         self._keep_seconds = keep_seconds
+        self._may_show = may_show
         self._writer: asyncio.StreamWriter | None = None
         self._waiting: list[RunLog] = []
         self._clients: list[Callable[[], object]] = []
         self._is_due = False
         self._written_at = 0.0
+        self._kept: deque[bytes] = deque()
+        self._kept_bytes = 0
+        self._has_kept = asyncio.Event()
 
     @property
     def is_connected(self) -> bool:
@@ -122,24 +144,37 @@ class EventJournal:
         """Write what is waiting, then let the clients have it."""
         self._is_due = False
         self._written_at = asyncio.get_running_loop().time()
-        waiting, self._waiting = self._waiting, []
-        clients, self._clients = self._clients, []
-        if waiting:
-            commands = b"".join([run.commands(self._keep_seconds) for run in waiting])
-            writer = self._writer
-            if writer is not None and writer.transport.get_write_buffer_size() < MAX_UNSENT_BYTES:
-                writer.write(commands)
-        for tell in clients:
-            tell()
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            if self._kept_bytes < MAX_KEPT_BYTES:
+                self._write(b"".join([run.commands(self._keep_seconds) for run in waiting]))
+            else:
+                for run in waiting:
+                    run.cut_short()
+        self.show()
+
+    def show(self) -> None:
+        """Let the clients have what is written, if they may."""
+        if self._clients and self._may_show():
+            clients, self._clients = self._clients, []
+            for tell in clients:
+                tell()
 
     async def run(self) -> None:
         """Keep the connection, until cancelled."""
         while True:
             try:
                 await self._connected()
-            except (RedisError, OSError) as error:
-                log.warning("event_journal_cut_off", reason=type(error).__name__)
+            except (RedisError, OSError, TimeoutError, asyncio.IncompleteReadError) as error:
+                log.warning("event_journal_cut_off", reason=type(error).__name__, kept_bytes=self._kept_bytes)
             await asyncio.sleep(RETRY_SECONDS)
+
+    def _write(self, commands: bytes) -> None:
+        self._kept.append(commands)
+        self._kept_bytes += len(commands)
+        self._has_kept.set()
+        if self._writer is not None:
+            self._writer.write(commands)
 
     async def _connected(self) -> None:
         pool = self._redis.connection_pool
@@ -148,13 +183,42 @@ class EventJournal:
             await connection.connect()  # type: ignore[no-untyped-call]
             await connection.send_command("CLIENT", "REPLY", "OFF", check_health=False)
             # redis-py has no way to write without waiting, which is all that this connection is for.
-            reader, self._writer = connection._reader, connection._writer
+            reader, writer = connection._reader, connection._writer
             assert reader is not None  # noqa: S101 - connected
-            # Nothing is ever answered here: that a read returns means that the connection is gone.
-            await reader.read(1)
+            assert writer is not None  # noqa: S101 - connected
+            # Not confirmed over the connection before this one, which may have lost it.
+            writer.writelines(self._kept)
+            self._writer = writer
+            await self._confirm(reader, writer)
         finally:
             self._writer = None
             await connection.disconnect(nowait=True)
+
+    async def _confirm(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Let go of what has come through, again and again. Returns or raises when the connection is gone."""
+        while True:
+            # Nothing is answered in between: that a read returns before anything is asked means that it is gone.
+            gone = asyncio.create_task(reader.read(1))
+            some = asyncio.create_task(self._has_kept.wait())
+            try:
+                await asyncio.wait({gone, some}, return_when=asyncio.FIRST_COMPLETED)
+                if gone.done():
+                    return
+            finally:
+                gone.cancel()
+                some.cancel()
+                await asyncio.gather(gone, some, return_exceptions=True)
+            written = len(self._kept)
+            writer.write(_CONFIRM)
+            async with asyncio.timeout(ANSWER_SECONDS):
+                answer = await reader.readuntil(b"\r\n")
+            if answer != b"+OK\r\n":
+                raise ConnectionError("an answer that was not asked for")
+            for _ in range(written):
+                self._kept_bytes -= len(self._kept.popleft())
+            if not self._kept:
+                self._has_kept.clear()
+            await asyncio.sleep(CONFIRM_SECONDS)
 
     def _schedule(self) -> None:
         if self._is_due:

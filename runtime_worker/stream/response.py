@@ -25,6 +25,10 @@ HEADERS = {
 }
 
 
+class StreamCut(Exception):
+    """The response breaks off, so that its client goes on elsewhere instead of taking it for the whole."""
+
+
 class EventStreamResponse(Response[None]):
     """Sends a run's events until the run ends or the client leaves; `on_disconnect` is called in the latter case."""
 
@@ -115,6 +119,8 @@ class _EventStream(ASGIResponse):
         if self._over.done() or self._sending is not None:
             return
         try:
+            if self._stream.is_cut:
+                raise StreamCut
             chunk, is_last = self._stream.take(), self._stream.is_over
             if (chunk or is_last) and not self._is_gone:
                 sent = self._server_send({"type": "http.response.body", "body": chunk, "more_body": not is_last})

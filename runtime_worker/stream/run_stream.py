@@ -46,6 +46,7 @@ class RunStream:
         self._log = log
         self._has_ended = False
         self._is_told_elsewhere = False
+        self.is_cut = False
         self._seq = after.last_seq if after else 0
         self._pending: list[bytes] = []
         self._fragments: list[str] = [after.text] if after else []
@@ -140,10 +141,13 @@ class RunStream:
             self._has_ended = True
             self._tell()
 
-    def abandon(self, name: str, data: Mapping[str, Any]) -> None:
-        """The last event for whoever listens here; it is not the run's, which goes on elsewhere."""
+    def cut(self) -> None:
+        """The run goes on elsewhere: nothing more of it is written or shown here, nor what is on its way. Whoever
+        listens has to ask for the rest; how it ends is told there."""
         self._log = None
-        self.end(name, data)
+        self._has_ended = self.is_cut = True
+        self._pending = []
+        self._tell()
 
     def hand_over(self, name: str, data: Mapping[str, Any]) -> None:
         """Another worker goes on with the run. Who listens here gets what that one tells, through `pass_on`, until

@@ -33,7 +33,7 @@ class Entry(msgspec.Struct, frozen=True):
 
 class Story(msgspec.Struct, frozen=True):
     """`text` is the visible answer so far, `last_node` the one that wrote last, `open_agents` and `open_tools` what
-    began and did not end, oldest first.
+    began and did not end, oldest first. `end` is the run's last event, if that was told.
 
     `has_acted` says whether a client saw anything of an answer or a tool was called: such a run cannot begin anew.
     """
@@ -43,8 +43,12 @@ class Story(msgspec.Struct, frozen=True):
     open_agents: tuple[tuple[str, str], ...] = ()
     open_tools: tuple[tuple[str, str], ...] = ()
     has_acted: bool = False
-    is_over: bool = False
+    end: ToldEvent | None = None
     last_node: str = ""
+
+    @property
+    def is_over(self) -> bool:
+        return self.end is not None
 
 
 class _Said(msgspec.Struct):
@@ -81,8 +85,13 @@ def told(entries: Sequence[Entry]) -> Story:
     agents: list[tuple[str, str]] = []
     tools: dict[str, str] = {}
     last_seq, has_acted, last_node = 0, False, ""
-    for event in _in_order(entries):
+    end: ToldEvent | None = None
+    for event, is_last in _in_order(entries):
+        if event.seq != last_seq + 1:
+            # Redis has lost some. What comes behind them is of no use to anybody who has not seen them.
+            break
         last_seq = event.seq
+        end = event if is_last else None
         said = msgspec.json.decode(event.data, type=_Said)
         match event.name:
             case "message":
@@ -103,11 +112,12 @@ def told(entries: Sequence[Entry]) -> Story:
         open_agents=tuple(agents),
         open_tools=tuple(tools.items()),
         has_acted=has_acted,
-        is_over=any(entry.is_last for entry in entries),
+        end=end,
         last_node=last_node,
     )
 
 
-def _in_order(entries: Sequence[Entry]) -> Iterator[ToldEvent]:
+def _in_order(entries: Sequence[Entry]) -> Iterator[tuple[ToldEvent, bool]]:
     for entry in entries:
-        yield from entry.events
+        for event in entry.events:
+            yield event, entry.is_last and event is entry.events[-1]

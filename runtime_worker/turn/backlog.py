@@ -1,4 +1,7 @@
-"""Ends of turns that MongoDB did not take at once: kept, tried again, and waited for before the process leaves."""
+"""Ends of turns that MongoDB did not take at once: kept, tried again, and waited for before the process leaves.
+
+And beginnings that it may have taken although nobody was told so: they are taken back.
+"""
 
 import asyncio
 from collections import deque
@@ -6,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from runtime_worker.conversations.base import ConversationStore, TurnEnd
+from runtime_worker.conversations.base import ConversationStore, TurnEnd, TurnStart
 from shared.errors import StoreUnavailable
 from shared.logging import get_logger
 
@@ -14,6 +17,8 @@ SAVE_SECONDS = 2.0
 """How long the end of a run waits for its own saving before the client is told that it is not saved yet."""
 
 RETRY_SECONDS = 0.5
+LATE_SECONDS = 5.0
+"""How long after MongoDB is there again something may still arrive that was sent before."""
 MAX_WAITING = 5_000
 """Answers are small; so many are an outage of an hour at full load. Beyond it the oldest are given up, loudly."""
 
@@ -34,7 +39,8 @@ class SaveBacklog:
 
     def __init__(self, store: ConversationStore) -> None:
         self._store = store
-        self._waiting: deque[tuple[UUID, TurnEnd]] = deque()
+        self._waiting: deque[tuple[UUID, TurnEnd | TurnStart]] = deque()
+        self._withdrawn: set[UUID] = set()
         self._has_some = asyncio.Event()
         self._flushing = asyncio.Lock()
 
@@ -59,12 +65,12 @@ class SaveBacklog:
                 log.exception("save_failed", org_id=str(org_id), run_id=str(turn.run.run_id))
             else:
                 return True
-        self._waiting.append((org_id, turn))
-        if len(self._waiting) > MAX_WAITING:
-            lost_org, lost = self._waiting.popleft()
-            log.error("answer_lost", org_id=str(lost_org), run_id=str(lost.run.run_id))
-        self._has_some.set()
+        self._keep(org_id, turn)
         return False
+
+    def withdraw(self, org_id: UUID, turn: TurnStart) -> None:
+        """Have a turn removed that was refused, as soon as possible, whether it was stored or not. Never raises."""
+        self._keep(org_id, turn)
 
     async def settle(self, conversation_id: UUID) -> None:
         """Before a next turn: have this conversation's earlier ends stored, so that its history is whole."""
@@ -88,6 +94,26 @@ class SaveBacklog:
         for org_id, turn in self._waiting:
             log.error("answer_lost", org_id=str(org_id), run_id=str(turn.run.run_id))
 
+    def _keep(self, org_id: UUID, turn: TurnEnd | TurnStart) -> None:
+        self._waiting.append((org_id, turn))
+        if len(self._waiting) > MAX_WAITING:
+            lost_org, lost = self._waiting.popleft()
+            log.error("answer_lost", org_id=str(lost_org), run_id=str(lost.run.run_id))
+        self._has_some.set()
+
+    async def _store_one(self, org_id: UUID, turn: TurnEnd | TurnStart) -> None:
+        if isinstance(turn, TurnEnd):
+            await self._store.end_turn(org_id, turn)
+            log.info("save_caught_up", org_id=str(org_id), run_id=str(turn.run.run_id))
+        elif await self._store.withdraw_turn(org_id, turn):
+            log.info("turn_withdrawn", org_id=str(org_id), run_id=str(turn.run.run_id))
+        elif turn.run.run_id not in self._withdrawn:
+            # It was not there, or not yet.
+            self._withdrawn.add(turn.run.run_id)
+            asyncio.get_running_loop().call_later(LATE_SECONDS, self._keep, org_id, turn)
+        else:
+            self._withdrawn.discard(turn.run.run_id)
+
     async def _flush_quietly(self) -> None:
         try:
             await self._flush()
@@ -103,9 +129,8 @@ class SaveBacklog:
             while self._waiting:
                 oldest = self._waiting[0]
                 org_id, turn = oldest
-                await self._store.end_turn(org_id, turn)
+                await self._store_one(org_id, turn)
                 # It may have been given up meanwhile, to make room.
                 if self._waiting and self._waiting[0] is oldest:
                     self._waiting.popleft()
-                log.info("save_caught_up", org_id=str(org_id), run_id=str(turn.run.run_id))
             self._has_some.clear()

@@ -66,7 +66,7 @@ class Execution:
         was_handed_over, run.is_handed_over = run.is_handed_over, False
         if not await self._locks.is_ours(run):
             log.error("run_abandoned", run_id=str(run.run_id), org_id=str(run.org_id))
-            run.stream.abandon("error", error_event(WorkerLost()))
+            run.lose()
             return
         if was_handed_over and result is None and run.error is None:
             # Its story stops here as if the process had been killed: whoever takes it tells how it ends.

@@ -8,17 +8,22 @@ import asyncio
 import hashlib
 import hmac
 import re
+from contextlib import suppress
 from typing import cast
 from uuid import UUID
 
 import msgspec
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from runtime_worker.turn.run_lookup import RunLookup
 from shared.errors import Conflict, FieldError, IdempotencyKeyReused, InvalidRequest, NotFound
 from shared.security.grants import Grant
 
 KEPT_SECONDS = 24 * 3600
+CLAIM_SECONDS = 15
+"""How long a key is kept for a run that does not begin, once nobody is beginning it any more: its worker was lost."""
+RENEW_SECONDS = 3.0
 BEGIN_SECONDS = 10.0
 """How long to wait for a run that an earlier request is just beginning."""
 LOOK_SECONDS = 0.05
@@ -39,6 +44,8 @@ class RepeatedRequests:
         self._redis = redis
         self._runs = runs
         self._secret = secret_key.encode()
+        self._beginning: set[str] = set()
+        self._begun: set[str] = set()
         self._give_back = redis.register_script(_GIVE_BACK)
 
     def claim_of(self, grant: Grant, path: str, key: str, body: bytes) -> RequestClaim:
@@ -52,18 +59,42 @@ class RepeatedRequests:
         return RequestClaim(f"run_key:{grant.org_id}:{grant.user_id}:{place}", body_hash)
 
     async def take(self, claim: RequestClaim, run_id: UUID) -> UUID | None:
-        """None when the run may begin, else the id of the one that has. Raises IdempotencyKeyReused."""
+        """None when the run may begin, else the id of the one that has. Raises IdempotencyKeyReused.
+
+        Whoever may begin it says `begun` or `give_back` afterwards.
+        """
         value = _value(claim, run_id)
-        kept = cast("bytes | None", await self._redis.set(claim.place, value, nx=True, get=True, ex=KEPT_SECONDS))
+        kept = cast("bytes | None", await self._redis.set(claim.place, value, nx=True, get=True, ex=CLAIM_SECONDS))
         if kept is None:
+            self._beginning.add(claim.place)
             return None
         known, _, body_hash = kept.decode().partition(":")
         if body_hash != claim.body_hash:
             raise IdempotencyKeyReused
         return UUID(known)
 
+    async def begun(self, claim: RequestClaim) -> None:
+        """The run has begun: from now on the key means it. Never raises."""
+        self._beginning.discard(claim.place)
+        try:
+            await self._redis.expire(claim.place, KEPT_SECONDS)
+        except RedisError:
+            self._begun.add(claim.place)
+
+    async def run(self) -> None:
+        """Keep the keys of runs that are just beginning, until cancelled."""
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            with suppress(RedisError):
+                for place in list(self._beginning):
+                    await self._redis.expire(place, CLAIM_SECONDS)
+                for place in list(self._begun):
+                    await self._redis.expire(place, KEPT_SECONDS)
+                    self._begun.discard(place)
+
     async def give_back(self, claim: RequestClaim, run_id: UUID) -> None:
         """The run did not begin."""
+        self._beginning.discard(claim.place)
         await self._give_back(keys=[claim.place], args=[_value(claim, run_id)])
 
     async def until_begun(self, org_id: UUID, run_id: UUID) -> None:

@@ -19,7 +19,11 @@ from shared.errors import RunEventsGone, WorkerLost
 LOOK_SECONDS = 1.0
 """How long to wait for news before looking whether any can come at all."""
 
+LATE_SECONDS = 8.0
+"""How long after a run's end its last events may come: its worker may have to find Redis again to write them."""
+
 PAGE = 200
+_ENTRIES = 5
 
 
 class RunReplays:
@@ -41,9 +45,10 @@ class RunReplays:
         Raises NotFound, and RunEventsGone when the run ended too long ago or never had that many events.
         """
         record = await self._runs.get(org_id, run_id, user_id=user_id)
-        has_ended = record.status not in ("queued", "running")
-        if has_ended and (after_seq > record.last_seq or not await self._redis.exists(events_key(run_id))):
-            raise RunEventsGone
+        if _has_ended(record):
+            newest = await self._newest_seq(run_id)
+            if newest is None or after_seq > max(newest, record.last_seq):
+                raise RunEventsGone
         return self._events(org_id, run_id, after_seq)
 
     async def end_of(self, org_id: UUID, run_id: UUID, *, user_id: UUID | None) -> tuple[RunRecord, str]:
@@ -52,37 +57,62 @@ class RunReplays:
         async for _ in await self.open(org_id, run_id, user_id=user_id, after_seq=0):
             pass
         record = await self._runs.get(org_id, run_id, user_id=user_id)
-        if self._is_closed and record.status in ("queued", "running"):
+        if self._is_closed and not _has_ended(record):
             raise WorkerLost
-        return record, (await read_story(self._redis, run_id)).text
+        story = await read_story(self._redis, run_id)
+        return record, story.text if story.is_over else await self._runs.answer(org_id, record)
 
     async def _events(self, org_id: UUID, run_id: UUID, after_seq: int) -> AsyncIterator[bytes]:
         loop = asyncio.get_running_loop()
         # Ids are `<epoch>-<seq>`. Everything of the first epoch up to the number is skipped by it; of a later one,
         # which few runs have, each event's own number tells.
         position, seq, told_at = f"1-{after_seq}", after_seq, loop.time()
-        is_ending = False
+        ended_at: float | None = None
+        has_hole = False
         while not self._is_closed:
-            entries = await self._read(run_id, position)
+            entries = [] if has_hole else await self._read(run_id, position)
             for entry in entries:
                 position = entry.entry_id
-                if news := b"".join(event.raw for event in entry.events if event.seq > seq):
-                    seq, told_at = entry.events[-1].seq, loop.time()
-                    yield news
+                news = [event for event in entry.events if event.seq > seq]
+                if news and news[0].seq != seq + 1:
+                    # Redis has lost some; what comes behind them has to wait until all can be told from the store.
+                    has_hole = True
+                    break
+                if news:
+                    seq, told_at = news[-1].seq, loop.time()
+                    yield b"".join([event.raw for event in news])
                 if entry.is_last:
                     return
-            if entries:
+            if entries and not has_hole:
                 continue
             record = await self._runs.get(org_id, run_id, user_id=None)
-            has_ended = record.status not in ("queued", "running")
-            if has_ended and is_ending:
-                # Stored, and its last events never reached Redis, which was away.
-                yield _end_of(record, max(record.last_seq, seq + 1))
+            ended_at = (ended_at or loop.time()) if _has_ended(record) else None
+            if ended_at is not None and (has_hole or loop.time() - ended_at > LATE_SECONDS):
+                yield await self._rest(record, org_id, seq)
                 return
-            is_ending = has_ended
+            if has_hole:
+                await asyncio.sleep(LOOK_SECONDS)
             if loop.time() - told_at >= self._heartbeat_seconds:
                 told_at = loop.time()
                 yield HEARTBEAT
+
+    async def _rest(self, record: RunRecord, org_id: UUID, seq: int) -> bytes:
+        """What the store has of an ended run behind event `seq`, when its last events are not in Redis."""
+        story = await read_story(self._redis, record.run_id)
+        answer = await self._runs.answer(org_id, record)
+        encoder = EventEncoder(record.run_id)
+        if seq != story.last_seq or not answer.startswith(story.text):
+            gone = RunEventsGone()
+            return encoder.event(seq + 1, "error", {"code": gone.code, "message": gone.detail, "retryable": False})
+        said = encoder.message(seq + 1, rest, story.last_node) if (rest := answer[len(story.text) :]) else b""
+        name, data = last_event(record, saved=True)
+        return said + encoder.event(seq + 2 if said else seq + 1, name, msgspec.to_builtins(data))
+
+    async def _newest_seq(self, run_id: UUID) -> int | None:
+        """Of the events that are kept; None when there are none."""
+        # What a run's last workers wrote begins with an entry that has no event.
+        rows = cast("Sequence[Any]", await self._redis.xrevrange(events_key(run_id), count=_ENTRIES))
+        return max((event.seq for row in rows for event in entry_of(row).events), default=0) if rows else None
 
     async def _read(self, run_id: UUID, position: str) -> list[Entry]:
         """What comes within `LOOK_SECONDS`."""
@@ -91,6 +121,5 @@ class RunReplays:
         return [entry_of(row) for _, rows in cast("Sequence[Any]", answer or ()) for row in rows]
 
 
-def _end_of(record: RunRecord, seq: int) -> bytes:
-    name, data = last_event(record, saved=True)
-    return EventEncoder(record.run_id).event(seq, name, msgspec.to_builtins(data))
+def _has_ended(record: RunRecord) -> bool:
+    return record.status not in ("queued", "running")

@@ -98,8 +98,9 @@ class Run:
         self.stream.record()
 
     def lose(self) -> None:
-        """Another worker has taken it over: it stops, and nothing of it is stored or told any more."""
+        """Another worker has taken it over: it stops, and nothing of it is stored, told or shown any more."""
         self.is_lost = True
+        self.stream.cut()
         self.cancel()
 
     def hand_over(self) -> None:

@@ -8,6 +8,7 @@ its own was taken for lost, and whatever it still has to say of the run is not h
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import suppress
 from typing import Protocol, cast
 from uuid import UUID
 
@@ -15,6 +16,7 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from runtime_worker.stream.journal import events_key
 from runtime_worker.turn.run import Run, RunTable
 from shared.errors import ConversationBusy
 from shared.logging import get_logger
@@ -26,9 +28,13 @@ CLAIM_SECONDS = 4.0
 """Four renewals, so that a busy moment does not cost a run; a lost worker is noticed within 5 s all the same."""
 MEMORY_SECONDS = 3600
 """How long a run that changed hands is remembered, for the worker that lost it and may wake up."""
+ANSWER_SECONDS = 5.0
+"""Longer than the client of Redis waits for an answer, twice; that a renewal took longer means that we did not run."""
 RELEASE_SECONDS = 2.0
 """How long the end of a run waits for Redis, as long as for its saving; after that the release happens behind its back.
 The client is told of the end only then: it may send its next message the moment it reads that."""
+BLIND_SECONDS = 2.0
+"""Between two looks at the claims: in more than that the claims of workers that live may have run out unseen."""
 MAX_LOST = 50
 """How many lost runs one worker takes at a time; the others take the rest."""
 
@@ -106,9 +112,15 @@ if not until_ or tonumber(until_) > now then
 end
 redis.call('ZADD', KEYS[1], now + ARGV[3], ARGV[1])
 redis.call('HSET', KEYS[2], 'owner', ARGV[2])
-return redis.call('HINCRBY', KEYS[2], 'epoch', 1)
+redis.call('HSETNX', KEYS[2], 'epoch', 1)
+local epoch = redis.call('HINCRBY', KEYS[2], 'epoch', 1)
+-- Before anybody reads what was told of it: from here on nothing can be added by whoever had it.
+redis.pcall('XADD', KEYS[3], epoch .. '-0', 'e', '')
+redis.call('EXPIRE', KEYS[3], 86400, 'NX')
+return epoch
 """
 )
+_SURRENDER = _NOW + "return redis.call('ZADD', KEYS[1], 'NX', now - 1, ARGV[1])"
 _LOST = _NOW + "return redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1])"
 
 _Argument = str | bytes | int
@@ -169,9 +181,26 @@ class RunLocks:
         self._release = redis.register_script(_RELEASE)
         self._take = redis.register_script(_TAKE)
         self._lost = redis.register_script(_LOST)
+        self._surrender = redis.register_script(_SURRENDER)
         self._held: dict[UUID, Held] = {}
         self._unreleased: dict[UUID, tuple[UUID, UUID, int, bytes | None]] = {}
         self._renewed_at = float("-inf")
+        self._ticked_at = float("inf")
+        self._looked_at: float | None = None
+        self._patient_until = float("-inf")
+        self._is_cut_off = False
+        self._stood_still = False
+        self.on_renewal: Callable[[], None] = lambda: None
+        """Called after every attempt to renew."""
+
+    def may_show(self) -> bool:
+        """Whether what our runs tell may be shown, because nobody can have taken them over.
+
+        Not when the last renewal is so long ago that somebody may have, until another one says no; unless it failed
+        all the while because Redis is away, without which nobody takes anything over.
+        """
+        is_fresh = asyncio.get_running_loop().time() - self._renewed_at < CLAIM_SECONDS - RENEW_SECONDS
+        return is_fresh or (self._is_cut_off and not self._stood_still)
 
     async def acquire(self, org_id: UUID, conversation_id: UUID, run_id: UUID) -> None:
         """From here on the run is vouched for, however long its start takes. Raises ConversationBusy naming the run
@@ -211,16 +240,30 @@ class RunLocks:
         vouched_at = max(self._renewed_at, run.claimed_at)
         if asyncio.get_running_loop().time() - vouched_at < CLAIM_SECONDS - RENEW_SECONDS:
             return True
-        try:
-            epoch = await cast("Awaitable[bytes | None]", self._redis.hget(_record(run.run_id), "epoch"))
-        except RedisError:
-            # Without Redis nobody takes anything over.
-            return True
-        return epoch is None or int(epoch) == run.epoch
+        while True:
+            try:
+                epoch = await cast("Awaitable[bytes | None]", self._redis.hget(_record(run.run_id), "epoch"))
+            except RedisError:
+                # Without Redis nobody takes anything over; but somebody may have before it went.
+                if not self._stood_still:
+                    return True
+                await asyncio.sleep(RENEW_SECONDS)
+            else:
+                return epoch is None or int(epoch) == run.epoch
 
     async def take_lost(self) -> list[LostRun]:
-        """Take over runs that nobody vouches for. Of workers that try at once, one gets each. Raises RedisError."""
+        """Take over runs that nobody vouches for. Of workers that try at once, one gets each. Raises RedisError.
+
+        None for a while after Redis was away, or this worker was: everybody else has to be able to renew first.
+        """
+        loop = asyncio.get_running_loop()
+        looked_at, self._looked_at = self._looked_at, self._looked_at or loop.time()
         members = cast("Sequence[bytes]", await self._lost(keys=[CLAIMS], args=[MAX_LOST]))
+        self._looked_at = loop.time()
+        if self._looked_at - (looked_at or self._looked_at) > BLIND_SECONDS:
+            self._patient_until = self._looked_at + CLAIM_SECONDS
+        if self._looked_at < self._patient_until:
+            return []
         taken: list[LostRun] = []
         for member in members:
             org_id, run_id = (UUID(part) for part in member.decode().split(":"))
@@ -228,7 +271,8 @@ class RunLocks:
                 # Ours, and alive: it was this worker that stood still, and it is about to renew.
                 continue
             args: list[_Argument] = [member, self._worker_id, _CLAIM_MS]
-            if epoch := int(await self._take(keys=[CLAIMS, _record(run_id)], args=args)):
+            keys = [CLAIMS, _record(run_id), events_key(run_id)]
+            if epoch := int(await self._take(keys=keys, args=args)):
                 taken.append(LostRun(org_id, run_id, epoch))
         return taken
 
@@ -245,17 +289,33 @@ class RunLocks:
             pipe.expire(_record(lost.run_id), MEMORY_SECONDS)
             await pipe.execute()
 
+    async def surrender(self, run: Run) -> None:
+        """Have a run that is not ours any more looked for once more: whoever took it may not have found it stored yet.
+        Never raises."""
+        with suppress(RedisError):
+            await self._surrender(keys=[CLAIMS], args=[_member(run.org_id, run.run_id)])
+
     async def run(self) -> None:
         """Renew what runs, release what could not be released, until cancelled."""
+        loop = asyncio.get_running_loop()
+        self._renewed_at = self._ticked_at = loop.time()
         while True:
             await asyncio.sleep(RENEW_SECONDS)
+            asked_at = loop.time()
+            # Redis may take its time to answer; that a sleep is late means that this process did not run.
+            self._stood_still |= asked_at - self._ticked_at > CLAIM_SECONDS - RENEW_SECONDS
             try:
                 await self._renew_all([*self._held.values(), *self._taken_over(), *self._unstored()])
+                self._is_cut_off = self._stood_still = False
                 for run_id, (org_id, conversation_id, epoch, entry) in list(self._unreleased.items()):
                     await self._release_now(org_id, conversation_id, run_id, epoch, entry)
                     self._unreleased.pop(run_id, None)
             except RedisError as error:
+                self._is_cut_off = True
                 log.warning("run_locks_not_renewed", reason=type(error).__name__, runs=len(self._table))
+            self._ticked_at = loop.time()
+            self._stood_still |= self._is_cut_off and self._ticked_at - asked_at > ANSWER_SECONDS
+            self.on_renewal()
 
     def _taken_over(self) -> list[Run]:
         """Runs of ours that began elsewhere: their locks were not taken here."""
@@ -270,22 +330,27 @@ class RunLocks:
         await self._release(keys=[*_keys(org_id, conversation_id, run_id), STREAM], args=args)
 
     async def _renew_all(self, claims: Sequence[Claim]) -> None:
-        if not claims:
-            return
         asked_at = asyncio.get_running_loop().time()
+        if not claims:
+            self._renewed_at = asked_at
+            return
         keys = [CLAIMS]
         args: list[_Argument] = [_CLAIM_MS, LOCK_SECONDS, self._worker_id]
         for claim in claims:
             lock, _, record = _keys(claim.org_id, claim.conversation_id, claim.run_id)
             keys += lock, record
             args += str(claim.run_id), _member(claim.org_id, claim.run_id), claim.epoch
-        lost = cast("Sequence[bytes]", await self._renew(keys=keys, args=args))
-        self._renewed_at = asked_at
+        lost = {UUID(run_id.decode()) for run_id in await self._renew(keys=keys, args=args)}
+        runs = [run for run_id in lost if (run := self._table.find(run_id))]
         for run_id in lost:
-            self._held.pop(UUID(run_id.decode()), None)
-            if run := self._table.find(UUID(run_id.decode())):
-                log.error("run_was_taken_over", run_id=str(run.run_id), org_id=str(run.org_id))
-                run.lose()
+            self._held.pop(run_id, None)
+        for run in runs:
+            log.error("run_was_taken_over", run_id=str(run.run_id), org_id=str(run.org_id))
+            run.lose()
+        # Only now: what is left is ours, and may be shown.
+        self._renewed_at = asked_at
+        for run in runs:
+            await self.surrender(run)
 
 
 def _keys(org_id: UUID, conversation_id: UUID, run_id: UUID) -> list[str]:

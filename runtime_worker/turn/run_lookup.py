@@ -39,6 +39,11 @@ class RunLookup:
             raise NotFound("no such run")
         return record
 
+    async def answer(self, org_id: UUID, record: RunRecord) -> str:
+        """What is stored of a run's answer."""
+        found = await self._store.find_answer(org_id, record)
+        return found.content if found else ""
+
     async def cancel(self, org_id: UUID, run_id: UUID, *, user_id: UUID | None) -> RunRecord:
         """Raises NotFound, and Conflict for a run that ended by itself."""
         record = await self.get(org_id, run_id, user_id=user_id)

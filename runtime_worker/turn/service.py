@@ -1,6 +1,7 @@
 """Starting a turn: every check in the contract's order, then what must be stored before a run, then the run."""
 
 import asyncio
+from collections.abc import Coroutine, Sequence
 from uuid import UUID
 
 import msgspec
@@ -168,6 +169,10 @@ class TurnService:
             run.refuse()
             raise
         self._table.record(run)
+        if not await self._locks.is_ours(run):
+            # We stood still while it was being stored. Whoever took it may have found nothing to take.
+            run.lose()
+            await self._locks.surrender(run)
         if conversation is None:
             run.opens = recollection.conversation
             asyncio.get_running_loop().call_later(OPEN_SECONDS, self._open_soon, run)
@@ -255,11 +260,21 @@ class TurnService:
     async def _record(self, run: Run, message: Message, conversation: Conversation, *, is_new: bool) -> None:
         """Store what has to be there before anything of the run can be seen: its message, and itself."""
         start = TurnStart(conversation=conversation, is_new=is_new, message=message, run=run.record(last_seq=0))
-        storing = self._store.begin_turn(run.org_id, start)
+        steps = [self._store.begin_turn(run.org_id, start)]
         if is_new:
-            await asyncio.gather(self._locks.acquire(run.org_id, run.conversation_id, run.run_id), storing)
-        else:
-            await storing
+            steps.append(self._locks.acquire(run.org_id, run.conversation_id, run.run_id))
+        # In a task of its own: a caller that leaves must not keep us from clearing away what could not be finished.
+        await asyncio.shield(asyncio.create_task(self._all_or_nothing(run.org_id, start, steps)))
+
+    async def _all_or_nothing(
+        self, org_id: UUID, start: TurnStart, steps: Sequence[Coroutine[None, None, None]]
+    ) -> None:
+        outcomes = await asyncio.gather(*steps, return_exceptions=True)
+        for failure in outcomes:
+            if failure is not None:
+                # Also when the store did not answer: it may have taken the turn all the same.
+                self._backlog.withdraw(org_id, start)
+                raise failure
 
 
 def _new(run: Run, message: Message) -> Conversation:

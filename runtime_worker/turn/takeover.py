@@ -14,10 +14,10 @@ from redis.exceptions import RedisError
 from runtime_worker.conversations.base import ConversationStore, Message, RunError, RunRecord, TurnEnd
 from runtime_worker.stream.journal import EventJournal
 from runtime_worker.stream.run_stream import RunStream
-from runtime_worker.stream.story import Story, read_story
+from runtime_worker.stream.story import Story, ToldEvent, read_story
 from runtime_worker.turn.accounting import unknown_call, usage_entry
 from runtime_worker.turn.backlog import SaveBacklog
-from runtime_worker.turn.endings import last_event
+from runtime_worker.turn.endings import ended_as_told, last_event
 from runtime_worker.turn.execution import estimate, token_usage
 from runtime_worker.turn.run_locks import LostRun, RunLocks
 from shared.clock import Clock
@@ -84,6 +84,9 @@ class Takeover:
             if record.status not in ("queued", "running"):
                 await self._tell_end(lost, record, story)
                 return
+            if story.end is not None:
+                await self._store_as_told(lost, record, story, story.end)
+                return
             may_begin_anew = not story.has_acted and lost.epoch <= LAST_EPOCH_TO_RESTART
             if not (may_begin_anew and await self._began_anew(lost, record, story)):
                 await self._fail(lost, record, story)
@@ -116,21 +119,33 @@ class Takeover:
             epoch=lost.epoch,
         )
         ended = msgspec.structs.replace(ended, usage_entry=usage_entry(lost.org_id, ended, unknown_call(ended)))
-        answer = None
-        if story.text and record.answer_id is not None:
-            answer = Message(
-                message_id=record.answer_id,
-                conversation_id=record.conversation_id,
-                run_id=record.run_id,
-                role="assistant",
-                content=story.text,
-                created_at=self._clock.now(),
-                usage=ended.usage,
-                status="partial",
-            )
-        saved = await self._backlog.save(lost.org_id, TurnEnd(run=ended, answer=answer))
+        saved = await self._backlog.save(lost.org_id, self._turn_end(ended, story))
         await self._over(lost, ended, stream, saved=saved)
         log.warning("run_taken_over", run_id=str(lost.run_id), org_id=str(lost.org_id), shown_chars=len(story.text))
+
+    async def _store_as_told(self, lost: LostRun, record: RunRecord, story: Story, end: ToldEvent) -> None:
+        """Its worker had told the end while it could not be stored, and went before it could."""
+        told = msgspec.structs.replace(ended_as_told(record, story, end, self._clock.now()), epoch=lost.epoch)
+        told = msgspec.structs.replace(told, usage_entry=usage_entry(lost.org_id, told, unknown_call(told)))
+        await self._backlog.save(lost.org_id, self._turn_end(told, story))
+        await self._release(lost, told)
+        log.warning("run_stored_as_told", run_id=str(lost.run_id), org_id=str(lost.org_id), status=told.status)
+
+    def _turn_end(self, ended: RunRecord, story: Story) -> TurnEnd:
+        """A run with what was shown of its answer."""
+        answer = None
+        if ended.message_id is not None:
+            answer = Message(
+                message_id=ended.message_id,
+                conversation_id=ended.conversation_id,
+                run_id=ended.run_id,
+                role="assistant",
+                content=story.text,
+                created_at=ended.ended_at or self._clock.now(),
+                usage=ended.usage,
+                status="complete" if ended.status == "completed" else "partial",
+            )
+        return TurnEnd(run=ended, answer=answer)
 
     async def _tell_end(self, lost: LostRun, record: RunRecord, story: Story) -> None:
         """Its worker had stored the end and could not tell it, or had told it and could not give its claim back."""
@@ -155,7 +170,7 @@ class Takeover:
         )
 
     def _stream(self, lost: LostRun, story: Story) -> RunStream:
-        """Goes on where the story stopped. Its first event keeps a worker that wakes up from adding to it."""
+        """Goes on where the story stopped."""
         stream = RunStream(
             lost.run_id, is_followed=False, log=self._journal.begin(lost.run_id, lost.epoch), after=story
         )

@@ -6,6 +6,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Awaitable, Sequence
+from datetime import UTC, datetime
 from typing import cast
 
 import msgspec
@@ -74,7 +75,6 @@ class Faults:
         self._tasks: set[asyncio.Task[None]] = set()
         self.counts: Counter[str] = Counter()
         self.strikes: list[Strike] = []
-        self.log: list[tuple[float, str]] = []
 
     @property
     def now(self) -> list[str]:
@@ -119,7 +119,9 @@ class Faults:
     async def _strike(self, action: str, target: str, fault: Fault) -> None:
         self._struck[target] = action
         self.counts[fault.kind] += 1
-        self.log.append((time.time(), f"{action} {target} {fault.seconds:.1f} s"))
+        at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        with (self._stack.running.data_dir / "logs" / "faults.log").open("a") as log:
+            log.write(f"{at} {action} {target} {fault.seconds:.1f} s\n")
         try:
             match action:
                 case "kill":

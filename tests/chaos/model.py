@@ -8,6 +8,7 @@ another conversation is noted as foreign.
 import asyncio
 import json
 import re
+import zlib
 from typing import Any
 
 import msgspec
@@ -28,6 +29,11 @@ class Question(msgspec.Struct, frozen=True):
     @property
     def message(self) -> str:
         return f"[[{self.marker}]] words={self.words} tool={int(self.uses_tool)}"
+
+    @property
+    def think_seconds(self) -> float:
+        """One in four is thought about for a while, so that some runs are lost before anything of them is shown."""
+        return 0.8 if zlib.crc32(self.marker.encode()) % 4 == 0 else 0.0
 
     @property
     def answer(self) -> str:
@@ -54,6 +60,9 @@ class ChaosModel:
         question = _question(messages)
         self._look_for_strangers(question, messages)
         tools = [tool["function"]["name"] for tool in body.get("tools") or ()]
+        await asyncio.sleep(question.think_seconds)
+        if http.transport is None:  # It was not waited for.
+            raise web.HTTPRequestTimeout
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(http)
         await _send(response, {"role": "assistant", "content": ""})
