@@ -67,6 +67,7 @@ from control_plane.single_sign_on.attempts import LoginAttempts
 from control_plane.single_sign_on.provider import OpenIDProvider
 from control_plane.single_sign_on.repository import IdentityRepository
 from control_plane.single_sign_on.service import SingleSignOn
+from control_plane.tiers.limits import load_limits
 from control_plane.tiers.quota import Quota
 from control_plane.tiers.repository import TierRepository
 from control_plane.tiers.service import TierService
@@ -78,6 +79,8 @@ from control_plane.workers.client import WorkerClient
 from control_plane.workers.service import FleetService
 from shared.clock import SystemClock
 from shared.errors import NotFound, StoreUnavailable
+from shared.limits.limiter import Limiter, LimitsInvalidator
+from shared.limits.use import used_by
 from shared.logging import get_logger
 from shared.packages.environments import Environments
 from shared.packages.inspection.inspector import Inspector
@@ -117,14 +120,22 @@ class Resources:
         self.tokens = TokenSigner(settings.security.secret_key, settings.security.jwt_algorithm)
         self.sessions = SessionStore(self.redis, self.clock)
         self.grants = GrantCache(self.redis, partial(load_grant, self.autocommit))
+        self.limiter = Limiter(
+            self.redis,
+            self.clock,
+            partial(load_limits, self.autocommit),
+            when_uncounted=settings.limits.when_uncounted,
+            requests_per_minute=settings.limits.requests_per_minute,
+        )
+        self.limits_invalidator = LimitsInvalidator(self.redis)
         self.authenticator = Authenticator(
-            redis=self.redis,
             clock=self.clock,
             tokens=self.tokens,
             sessions=self.sessions,
             grants=self.grants,
             api_keys=APIKeyCache(self.redis, partial(load_api_key, self.autocommit)),
             uses=self.api_key_uses,
+            limiter=self.limiter,
         )
         self.invalidator = GrantInvalidator(self.redis)
         self.passwords = Passwords()
@@ -142,10 +153,20 @@ class Resources:
         self.preparation = Preparation(inspector, self.environments, index_url=settings.packages.index_url)
         self.uploads = PendingUploads(self.redis, self.preparation, partial(register_upload, self))
         self._health_publisher = publisher_for(settings.broker_url)
+        limits = {"limits": self.limiter.can_count}
+        refuses_uncounted = settings.limits.when_uncounted == "closed"
         self.health = Health(
-            needed={"postgres": postgres_check(self.autocommit), "redis": redis_check(self.redis)},
+            needed={
+                "postgres": postgres_check(self.autocommit),
+                "redis": redis_check(self.redis),
+                **(limits if refuses_uncounted else {}),
+            },
             # Without the broker changes reach the workers later: the outbox keeps them, and workers ask for revisions.
-            useful={"broker": broker_check(self._health_publisher), "packages": self.packages.check},
+            useful={
+                "broker": broker_check(self._health_publisher),
+                "packages": self.packages.check,
+                **({} if refuses_uncounted else limits),
+            },
         )
 
     @asynccontextmanager
@@ -295,6 +316,9 @@ def provide_organizations(
         access=access_changes(session, resources),
         retire_instances=definition_saver(session, resources).retire_instances_of,
         shred_keys=data_keys(session, resources).shred,
+        limits=resources.limits_invalidator,
+        used_by=partial(used_by, resources.redis),
+        clock=resources.clock,
         quota=provide_quota(session),
     )
 
@@ -448,8 +472,8 @@ def provide_provider_models(
     )
 
 
-def provide_tiers(session: NamedDependency[AsyncSession]) -> TierService:
-    return TierService(session=session, tiers=TierRepository(session))
+def provide_tiers(session: NamedDependency[AsyncSession], resources: NamedDependency[Resources]) -> TierService:
+    return TierService(session=session, tiers=TierRepository(session), limits=resources.limits_invalidator)
 
 
 def provide_quota(session: NamedDependency[AsyncSession]) -> Quota:

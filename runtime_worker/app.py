@@ -11,6 +11,7 @@ from litestar.datastructures import State
 from litestar.di import Provide
 
 from runtime_worker.http import chat_completions, completions, conversations, health, internal, openapi, runs
+from runtime_worker.http.admissions import Admissions
 from runtime_worker.http.auth import provide_grant, provide_worker
 from runtime_worker.http.bodies import MAX_JSON_BYTES
 from runtime_worker.http.problems import answer_problem
@@ -68,5 +69,5 @@ def create_app(
         debug=False,
     )
     # Around the whole application, so that a 404 of the router has an id as well.
-    app.asgi_handler = RequestIds(app.asgi_handler)
+    app.asgi_handler = RequestIds(Admissions(app.asgi_handler))
     return app

@@ -7,6 +7,7 @@ import msgspec
 from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
 
 from shared.errors import NotFound, StoreUnavailable
+from shared.limits import OrganizationLimits
 from shared.logging import get_logger
 from shared.retention import RetentionPage
 from shared.security.api_keys import APIKeyRecord
@@ -60,6 +61,9 @@ class ControlPlaneClient:
             return await self._get(f"/internal/api-keys/{digest}", {}, APIKeyRecord)
         except NotFound:
             return None
+
+    async def limits(self, org_id: UUID) -> OrganizationLimits:
+        return await self._get(f"/internal/limits/{org_id}", {}, OrganizationLimits)
 
     async def _get(self, path: str, query: dict[str, str], kind: type[T]) -> T:
         if self._session is None:

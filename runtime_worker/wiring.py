@@ -32,6 +32,7 @@ from runtime_worker.turn.execution import Execution
 from runtime_worker.turn.handover import Handover
 from runtime_worker.turn.repeats import RepeatedRequests
 from runtime_worker.turn.replay import RunReplays
+from runtime_worker.turn.reservations import Reservations
 from runtime_worker.turn.run import RunTable
 from runtime_worker.turn.run_locks import RunLocks
 from runtime_worker.turn.run_lookup import RunLookup
@@ -39,6 +40,7 @@ from runtime_worker.turn.service import TurnService
 from runtime_worker.turn.takeover import Takeover
 from shared.clock import Clock, SystemClock
 from shared.ids import new_id
+from shared.limits.limiter import Limiter
 from shared.logging import get_logger
 from shared.security.api_key_uses import APIKeyUses
 from shared.security.api_keys import APIKeyCache
@@ -52,6 +54,10 @@ from shared.workers import WorkerRecord, WorkerRegistry
 REDIS_SECONDS = 2.0
 """How long a request waits for Redis before it is answered 503."""
 
+REDIS_CONNECTIONS = 2_000
+"""Whoever waits for an answer has one to themselves: with the client's own hundred a burst would be told that Redis is
+away."""
+
 FIRST_SYNC_SECONDS = 3.0
 SAVE_ON_EXIT_SECONDS = 10.0
 JOIN_SECONDS = 15.0
@@ -64,6 +70,7 @@ def redis_client(url: str) -> "Redis":
     """One retry covers a connection that went stale while idle; more would only hide that Redis is away."""
     return Redis.from_url(
         url,
+        max_connections=REDIS_CONNECTIONS,
         socket_connect_timeout=REDIS_SECONDS,
         socket_timeout=REDIS_SECONDS,
         retry=Retry(NoBackoff(), 1),
@@ -95,17 +102,25 @@ class Worker:
         self.control_plane = ControlPlaneClient(settings.control_plane_url, settings.security.worker_token)
 
         self._api_key_uses = APIKeyUses(self.redis, clock)
+        self.limiter = Limiter(
+            self.redis,
+            clock,
+            self.control_plane.limits,
+            when_uncounted=settings.limits.when_uncounted,
+            requests_per_minute=settings.limits.requests_per_minute,
+        )
+        self.reservations = Reservations(self.redis, clock)
         self.authenticator = Authenticator(
-            redis=self.redis,
             clock=clock,
             tokens=TokenSigner(settings.security.secret_key, settings.security.jwt_algorithm),
             sessions=SessionStore(self.redis, clock),
             grants=GrantCache(self.redis, self.control_plane.grant),
             api_keys=APIKeyCache(self.redis, self.control_plane.api_key),
             uses=self._api_key_uses,
+            limiter=self.limiter,
         )
 
-        self.table = RunTable()
+        self.table = RunTable(settings.serving.max_concurrent_runs)
         self._heap = Heap(is_idle=lambda: len(self.table) == 0)
         self._parts = SharedParts(settings)
         self.topology = Topology(
@@ -149,7 +164,7 @@ class Worker:
             self._locks,
             self.table,
             self._backlog,
-            Execution(self._backlog, self._locks, Compactor(self.store), clock),
+            Execution(self._backlog, self._locks, self.reservations, Compactor(self.store), clock),
             self._journal,
             clock,
         )
@@ -159,6 +174,7 @@ class Worker:
         self._takeover = Takeover(
             self.redis,
             self._locks,
+            self.reservations,
             self.store,
             self._backlog,
             self._journal,
@@ -192,6 +208,7 @@ class Worker:
         start("plugin-upkeep", self._parts.bundles.upkeep())
         start("run-locks", self._locks.run())
         start("repeats", self.repeats.run())
+        start("reservations", self.reservations.run())
         start("event-journal", self._journal.run())
         start("takeover", self._takeover.run())
         start("cancellations", self._cancellations.run())
@@ -246,6 +263,7 @@ class Worker:
             await self.drain()
         await self._backlog.drain(SAVE_ON_EXIT_SECONDS)
         await self._background.stop()
+        await self.reservations.close()
         await self._api_key_uses.tell()
         await self.topology.leave()
         await self.events.stop()

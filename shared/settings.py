@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from shared.environment_variables import PREFIX, Environment
+from shared.limits import WhenUncounted
 from shared.logging import LogFormat
 from shared.secrets import SecretKeyring
 from shared.security.key_wrapping import read_keys
@@ -84,6 +85,16 @@ class DirectoryPluginSettings(msgspec.Struct, frozen=True):
     tenant_root: Path | None = None
 
 
+class LimitSettings(msgspec.Struct, frozen=True):
+    """`when_uncounted`: what becomes of requests while Redis takes no writes, or nobody knows an organization's limits.
+
+    `requests_per_minute` is for each caller where no organization's tier says it.
+    """
+
+    when_uncounted: WhenUncounted = "open"
+    requests_per_minute: int = 6_000
+
+
 class ControlPlaneSettings(msgspec.Struct, frozen=True):
     process: ProcessSettings
     security: SecuritySettings
@@ -102,17 +113,20 @@ class ControlPlaneSettings(msgspec.Struct, frozen=True):
     local_passwords: bool = True
     audit_retention_days: int = 400
     usage_retention_days: int = 90
+    limits: LimitSettings = LimitSettings()
 
 
 class ServingSettings(msgspec.Struct, frozen=True):
     """How a worker serves: seconds that live streams get when it stops, and between comments on a silent stream.
 
-    For `resume_seconds` after its end the events of a run can be asked for again.
+    For `resume_seconds` after its end the events of a run can be asked for again. `max_concurrent_runs` is far beyond
+    what one core can stream; it keeps a flood from taking the memory of the runs that are going on.
     """
 
     drain_seconds: int = 30
     heartbeat_seconds: int = 15
     resume_seconds: int = 600
+    max_concurrent_runs: int = 2_000
 
 
 class PoolSettings(msgspec.Struct, frozen=True):
@@ -177,6 +191,7 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     serving: ServingSettings = ServingSettings()
     pool: PoolSettings = PoolSettings()
     plugin_hosts: PluginHostSettings = PluginHostSettings()
+    limits: LimitSettings = LimitSettings()
 
 
 def read_control_plane_settings(variables: Mapping[str, str]) -> ControlPlaneSettings:
@@ -201,6 +216,7 @@ def read_control_plane_settings(variables: Mapping[str, str]) -> ControlPlaneSet
         audit_retention_days=env.integer("AUDIT_RETENTION_DAYS", 400, 0, 36_500),
         usage_retention_days=env.integer("USAGE_RETENTION_DAYS", 90, 0, 36_500),
         local_passwords=env.flag("LOCAL_PASSWORDS", default=True),
+        limits=_limits(env),
     )
     if not settings.local_passwords and settings.single_sign_on is None:
         env.problems.append(f"{PREFIX}LOCAL_PASSWORDS: nobody could log in without {PREFIX}OIDC_ISSUER")
@@ -232,6 +248,7 @@ def read_worker_settings(variables: Mapping[str, str]) -> WorkerSettings:
             drain_seconds=env.integer("DRAIN_SECONDS", 30, 0, 3600),
             heartbeat_seconds=env.integer("STREAM_HEARTBEAT_SECONDS", 15, 1, 300),
             resume_seconds=env.integer("STREAM_RESUME_SECONDS", 600, 600, 7 * 24 * 3600),
+            max_concurrent_runs=env.integer("MAX_CONCURRENT_RUNS", 2_000, 1, 100_000),
         ),
         pool=PoolSettings(
             max_hot_pool_size=env.integer("MAX_HOT_POOL_SIZE", 200, 1, 100_000),
@@ -247,8 +264,17 @@ def read_worker_settings(variables: Mapping[str, str]) -> WorkerSettings:
             file_mb=env.integer("PLUGIN_HOST_FILE_MB", 64, 1, 1024 * 1024),
             idle_seconds=env.integer("PLUGIN_HOST_IDLE_SECONDS", 600, 1, 7 * 24 * 3600),
         ),
+        limits=_limits(env),
     )
     return env.finish(settings)
+
+
+def _limits(env: Environment) -> LimitSettings:
+    when = env.choice("LIMITS_WHEN_UNCOUNTED", ("open", "closed"), "open")
+    return LimitSettings(
+        when_uncounted="closed" if when == "closed" else "open",
+        requests_per_minute=env.integer("CALLER_REQUESTS_PER_MINUTE", 6_000, 1, 1_000_000),
+    )
 
 
 def _process(env: Environment) -> ProcessSettings:

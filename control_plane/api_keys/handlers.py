@@ -2,11 +2,18 @@ from datetime import timedelta
 from typing import Annotated
 from uuid import UUID
 
-from litestar import Response, Router, delete, get, post
+from litestar import Response, Router, delete, get, patch, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 
-from control_plane.api_keys.schemas import APIKeyBody, APIKeyView, NewAPIKeyView, RotationBody, UserAPIKeyBody
+from control_plane.api_keys.schemas import (
+    APIKeyBody,
+    APIKeyPatch,
+    APIKeyView,
+    NewAPIKeyView,
+    RotationBody,
+    UserAPIKeyBody,
+)
 from control_plane.api_keys.service import APIKeyService
 from control_plane.api_keys.tables import APIKey
 from control_plane.http.guards import Principal, may
@@ -62,6 +69,18 @@ async def rotate(
     return _shown_once(*await api_keys.rotate(principal.user_id, key_id, overlap=overlap))
 
 
+@patch("/{key_id:uuid}", guards=[may(Permission.PROFILE_WRITE)], summary="Rename one of my API keys or set its budget")
+async def change(
+    key_id: FromPath[UUID],
+    data: JSONBody[APIKeyPatch],
+    principal: NamedDependency[Principal],
+    api_keys: NamedDependency[APIKeyService],
+) -> APIKeyView:
+    """Needs a session: a key does not raise its own budget."""
+    principal.require_session()
+    return APIKeyView.of(await api_keys.change(principal.user_id, key_id, data))
+
+
 @delete("/{key_id:uuid}", guards=[may(Permission.PROFILE_WRITE)], summary="Revoke one of my API keys")
 async def revoke(
     key_id: FromPath[UUID], principal: NamedDependency[Principal], api_keys: NamedDependency[APIKeyService]
@@ -104,5 +123,5 @@ def _shown_once(row: APIKey, key: str) -> Response[NewAPIKeyView]:
     return Response(NewAPIKeyView(key, APIKeyView.of(row)), status_code=201, headers=NO_STORE)
 
 
-router = Router("/api/me/api-keys", route_handlers=[create, list_mine, rotate, revoke], tags=["api keys"])
+router = Router("/api/me/api-keys", route_handlers=[create, list_mine, change, rotate, revoke], tags=["api keys"])
 admin_router = Router("/api/admin/api-keys", route_handlers=[create_for_user, list_all, revoke_any], tags=["api keys"])

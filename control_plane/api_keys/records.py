@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from control_plane.api_keys.tables import APIKey
 from control_plane.auth.grants import known_permissions
+from shared.limits import micros
 from shared.logging import get_logger
 from shared.security.api_key_uses import TELL_SECONDS, APIKeyUses
 from shared.security.api_keys import APIKeyRecord
@@ -22,13 +23,13 @@ log = get_logger(__name__)
 
 async def load_api_key(engine: AsyncEngine, digest: str) -> APIKeyRecord | None:
     """The record of the key with this hash."""
-    query = select(APIKey.id, APIKey.user_id, APIKey.org_id, APIKey.scopes, APIKey.expires_at)
+    query = select(APIKey.id, APIKey.user_id, APIKey.org_id, APIKey.scopes, APIKey.expires_at, APIKey.budget_per_month)
     async with engine.connect() as connection:
         row = (await connection.execute(query.where(APIKey.digest == digest))).one_or_none()
     if row is None:
         return None
     scopes = tuple(sorted(known_permissions(frozenset(row.scopes))))
-    return APIKeyRecord(row.id, row.user_id, row.org_id, scopes, row.expires_at)
+    return APIKeyRecord(row.id, row.user_id, row.org_id, scopes, row.expires_at, micros(row.budget_per_month))
 
 
 async def keep_api_key_uses(uses: APIKeyUses, engine: AsyncEngine) -> None:

@@ -3,11 +3,12 @@ from typing import Annotated, Self
 from uuid import UUID
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from control_plane.api_keys.tables import APIKey
 from control_plane.auth.grants import known_permissions
 from control_plane.fields import Name
+from control_plane.tiers.schemas import Budget, dollars
 from shared.security.permissions import Permission
 
 MAX_OVERLAP_SECONDS = 7 * 24 * 3600
@@ -19,16 +20,25 @@ class APIKeyBody(msgspec.Struct, forbid_unknown_fields=True):
     """`org_id` holds the key to one organization; without `expires_at` it lives until it is revoked.
 
     `scopes` are what it may do at most: whatever the owner cannot do at the time of a call, the key cannot do either.
+    `budget_per_month` is what the runs begun with it may cost.
     """
 
     name: Name
     scopes: Scopes
     org_id: UUID | None = None
     expires_at: Moment | None = None
+    budget_per_month: Budget | None = None
 
 
 class UserAPIKeyBody(APIKeyBody, forbid_unknown_fields=True, kw_only=True):
     user_id: UUID
+
+
+class APIKeyPatch(msgspec.Struct, forbid_unknown_fields=True):
+    """null takes the budget away."""
+
+    name: Name | UnsetType = UNSET
+    budget_per_month: Budget | UnsetType | None = UNSET
 
 
 class RotationBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -49,11 +59,20 @@ class APIKeyView(msgspec.Struct):
     created_at: datetime
     expires_at: datetime | None
     last_used_at: datetime | None
+    budget_per_month: float | None = None
 
     @classmethod
     def of(cls, key: APIKey) -> Self:
-        fields = {name: getattr(key, name) for name in APIKeyView.__struct_fields__ if name != "scopes"}
-        return cls(scopes=sorted(known_permissions(frozenset(key.scopes))), **fields)
+        fields = {
+            name: getattr(key, name)
+            for name in APIKeyView.__struct_fields__
+            if name not in ("scopes", "budget_per_month")
+        }
+        return cls(
+            budget_per_month=dollars(key.budget_per_month),
+            scopes=sorted(known_permissions(frozenset(key.scopes))),
+            **fields,
+        )
 
 
 class NewAPIKeyView(msgspec.Struct):

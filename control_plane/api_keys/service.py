@@ -4,12 +4,15 @@ from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
+from msgspec import UNSET
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.api_keys.repository import APIKeyRepository
-from control_plane.api_keys.schemas import APIKeyBody
+from control_plane.api_keys.schemas import APIKeyBody, APIKeyPatch
 from control_plane.api_keys.tables import APIKey
 from control_plane.auth.grants import AccessChanges, load_reach
+from control_plane.database.patches import apply_patch
+from control_plane.tiers.schemas import as_decimal
 from control_plane.users.repository import UserRepository
 from shared.clock import Clock
 from shared.errors import Conflict, FieldError, InvalidRequest
@@ -60,6 +63,7 @@ class APIKeyService:
             scopes=sorted({scope.value for scope in body.scopes}),
             expires_at=body.expires_at,
             last_used_at=None,
+            budget_per_month=as_decimal(body.budget_per_month),
         )
         return key, await self._add(key)
 
@@ -82,6 +86,7 @@ class APIKeyService:
             scopes=old.scopes,
             expires_at=old.expires_at,
             last_used_at=None,
+            budget_per_month=old.budget_per_month,
         )
         key = await self._add(new)
         end = now + overlap
@@ -89,6 +94,16 @@ class APIKeyService:
         await self._session.flush()
         self._access.of_user(user_id)
         return new, key
+
+    async def change(self, user_id: UUID, key_id: UUID, patch: APIKeyPatch) -> APIKey:
+        """Counts on the key's very next request. Raises NotFound."""
+        key = await self._keys.get(key_id, user_id=user_id)
+        apply_patch(key, patch, skip={"budget_per_month"})
+        if patch.budget_per_month is not UNSET:
+            key.budget_per_month = as_decimal(patch.budget_per_month)
+        await self._session.flush()
+        self._access.of_user(user_id)
+        return key
 
     async def revoke(self, key_id: UUID, *, user_id: UUID | None) -> None:
         """A key of this user, or for None of anybody; refused on its very next request. Raises NotFound."""

@@ -13,6 +13,7 @@ from litestar.handlers.base import BaseRouteHandler
 
 from control_plane.wiring import Resources
 from shared.errors import NotAuthenticated
+from shared.limits import Charge
 from shared.logging import get_logger
 from shared.security.permissions import Permission
 from shared.security.principals import Principal
@@ -20,6 +21,8 @@ from shared.security.principals import Principal
 __all__ = ["Connection", "Principal", "may", "provide_principal", "public", "refreshing", "session_only", "signed_in"]
 
 log = get_logger(__name__)
+
+_CHARGE = Charge("api")
 
 Connection = ASGIConnection[Any, Any, Any, Any]
 
@@ -33,6 +36,7 @@ class _PermissionGuard:
         grant.require(self.permission)
         if not (grant.is_sys_admin or self.permission.is_of_system):
             grant.require_active_organization()
+        connection.scope["state"]["admission"].require()
 
 
 def may(permission: Permission) -> _PermissionGuard:
@@ -49,6 +53,7 @@ async def signed_in(connection: Connection, _: BaseRouteHandler) -> None:
     principal = await _authenticate(connection)
     if not principal.grant.is_alive:
         raise NotAuthenticated
+    principal.admission.require()
 
 
 async def session_only(connection: Connection, handler: BaseRouteHandler) -> None:
@@ -86,8 +91,11 @@ def provide_principal(request: Request[Any, Any, Any]) -> Principal:
 async def _authenticate(connection: Connection) -> Principal:
     """Raises NotAuthenticated."""
     resources: Resources = connection.app.state.resources
-    principal = await resources.authenticator.identify(connection.headers, connection.path_params.get("org_id"))
+    principal = await resources.authenticator.identify(
+        connection.headers, connection.path_params.get("org_id"), _CHARGE
+    )
     connection.scope["state"]["principal"] = principal
+    connection.scope["state"]["admission"] = principal.admission
     structlog.contextvars.bind_contextvars(user_id=str(principal.user_id))
     if principal.api_key:
         structlog.contextvars.bind_contextvars(api_key_id=str(principal.api_key.key_id))

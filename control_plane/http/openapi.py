@@ -31,6 +31,7 @@ from shared.errors import (
     NotFound,
     OrganizationSuspended,
     PermissionMissing,
+    RateLimited,
     StaleRevision,
     StoreUnavailable,
     UnsupportedMediaType,
@@ -157,6 +158,7 @@ def _errors_of(
     parameters = operation.get("parameters", [])
     if public not in guards:
         yield NotAuthenticated
+        yield RateLimited
     if any(isinstance(guard, PermissionGuard) for guard in guards):
         yield PermissionMissing
         if "{org_id}" in path:

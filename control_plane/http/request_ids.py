@@ -11,6 +11,7 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.ids import new_id
+from shared.limits.headers import rate_headers
 from shared.logging import get_logger
 
 log = get_logger(__name__)
@@ -41,6 +42,7 @@ class RequestIds:
                     *message["headers"],
                     (b"x-request-id", request_id.encode()),
                     (b"x-content-type-options", b"nosniff"),
+                    *rate_headers(scope, status),
                 ]
             await send(message)
 

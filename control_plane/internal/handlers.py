@@ -9,8 +9,10 @@ from control_plane.api_keys.records import load_api_key
 from control_plane.auth.grants import load_grant
 from control_plane.internal.feed import WorkerFeed
 from control_plane.internal.guards import worker_only
+from control_plane.tiers.limits import load_limits
 from control_plane.wiring import Resources
 from shared.errors import NotFound
+from shared.limits import OrganizationLimits
 from shared.retention import RetentionPage
 from shared.security.api_keys import APIKeyRecord
 from shared.security.grants import Grant
@@ -62,9 +64,15 @@ async def api_key(digest: FromPath[str], resources: NamedDependency[Resources]) 
     return record
 
 
+@get("/limits/{org_id:uuid}")
+async def limits(org_id: FromPath[UUID], resources: NamedDependency[Resources]) -> OrganizationLimits:
+    """How fast and how much an organization may, from the truth; both planes cache it by generation."""
+    return await load_limits(resources.autocommit, org_id)
+
+
 router = Router(
     "/internal",
-    route_handlers=[snapshot, changes, retention, grant, api_key],
+    route_handlers=[snapshot, changes, retention, grant, api_key, limits],
     guards=[worker_only],
     include_in_schema=False,
 )

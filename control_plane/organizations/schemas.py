@@ -7,7 +7,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from control_plane.fields import Email, LongText, Name, ShortText, WebUrl
 from control_plane.organizations.tables import Organization
-from control_plane.tiers.schemas import TierName, UsageView
+from control_plane.tiers.schemas import Budget, TierName, UsageView, dollars
 from shared.security.permissions import Role
 
 OrganizationStatus = Literal["active", "suspended"]
@@ -20,6 +20,7 @@ class OrganizationBody(msgspec.Struct, forbid_unknown_fields=True):
     name: Name
     domain: Domain | None = None
     tier: TierName = "free"
+    budget_per_month: Budget | None = None
     display_name: ShortText | None = None
     description: LongText | None = None
     contact_email: Email | None = None
@@ -47,6 +48,7 @@ class OrganizationPatch(ProfilePatch, forbid_unknown_fields=True):
     name: Name | UnsetType = UNSET
     domain: Domain | UnsetType | None = UNSET
     tier: TierName | UnsetType = UNSET
+    budget_per_month: Budget | UnsetType | None = UNSET
     status: OrganizationStatus | UnsetType = UNSET
 
 
@@ -60,6 +62,7 @@ class OrganizationView(msgspec.Struct):
     display_name: str | None
     domain: str | None
     tier: TierName
+    budget_per_month: float | None
     description: str | None
     contact_email: str | None
     website: str | None
@@ -70,14 +73,38 @@ class OrganizationView(msgspec.Struct):
 
     @classmethod
     def of(cls, organization: Organization, role: Role | UnsetType = UNSET) -> Self:
-        fields = {name: getattr(organization, name) for name in cls.__struct_fields__ if name not in ("org_id", "role")}
-        return cls(org_id=organization.id, role=role, **fields)
+        others = ("org_id", "role", "budget_per_month")
+        fields = {name: getattr(organization, name) for name in cls.__struct_fields__ if name not in others}
+        budget = dollars(organization.budget_per_month)
+        return cls(org_id=organization.id, role=role, budget_per_month=budget, **fields)
+
+
+class MoneyView(msgspec.Struct):
+    """US dollars that the runs of this month cost, and the budget; null is no limit.
+
+    Models without a price cost nothing here.
+    """
+
+    used: float
+    limit: float | None
 
 
 class QuotaView(msgspec.Struct):
+    """Days and months are calendar ones, in UTC."""
+
     tier: TierName
     orchestrators: UsageView
     members: UsageView
     llm_configs: UsageView
     central_points: UsageView
     plugins: UsageView
+    concurrent_runs: UsageView
+    messages_per_day: UsageView
+    messages_per_month: UsageView
+    tokens_per_day: UsageView
+    tokens_per_month: UsageView
+    budget_per_month: MoneyView
+    requests_per_minute: int | None
+    request_burst: int | None
+    chats_per_minute: int | None
+    member_requests_per_minute: int | None

@@ -4,6 +4,7 @@ from uuid import UUID
 
 from control_plane.tiers.repository import TierRepository
 from control_plane.tiers.schemas import COUNTED, Counted, UsageView
+from control_plane.tiers.tables import Tier
 from shared.errors import QuotaReached
 
 
@@ -22,6 +23,10 @@ class Quota:
         await self._tiers.lock_count(org_id, what)
         if await self._tiers.count(org_id, what) >= limit:
             raise QuotaReached(f"the tier {tier.name} has room for {limit} {what.replace('_', ' ')}")
+
+    async def tier(self, org_id: UUID) -> Tier:
+        """Raises NotFound."""
+        return await self._tiers.of_organization(org_id)
 
     async def use(self, org_id: UUID) -> dict[Counted, UsageView]:
         """What the organization has beside what its tier allows. Raises NotFound."""

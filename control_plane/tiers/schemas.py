@@ -1,4 +1,5 @@
 from datetime import datetime
+from decimal import Decimal
 from typing import Annotated, Literal, Self, get_args
 
 import msgspec
@@ -72,3 +73,12 @@ class UsageView(msgspec.Struct):
 
     used: int
     limit: int | None
+
+
+def as_decimal(amount: float | None) -> Decimal | None:
+    """By way of its shortest text, so that 0.1 is stored as 0.1."""
+    return None if amount is None else Decimal(str(amount))
+
+
+def dollars(amount: Decimal | None) -> float | None:
+    return None if amount is None else float(amount)

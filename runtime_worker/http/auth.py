@@ -9,38 +9,47 @@ from litestar.handlers.base import BaseRouteHandler
 
 from runtime_worker.wiring import Worker
 from shared.errors import NotAuthenticated
+from shared.ids import new_id
+from shared.limits import Admission, Charge
 from shared.security.grants import Grant
 from shared.security.permissions import Permission
 
 Connection = ASGIConnection[Any, Any, Any, Any]
 AnyRequest = Request[Any, Any, Any]
+_REQUEST = Charge("api")
 
 
 class PermissionGuard:
-    def __init__(self, permission: Permission) -> None:
+    def __init__(self, permission: Permission, *, begins_run: bool) -> None:
         self.permission = permission
+        self._begins_run = begins_run
 
     async def __call__(self, connection: Connection, _: BaseRouteHandler) -> None:
         worker: Worker = connection.app.state.worker
         org_id: UUID = connection.path_params["org_id"]
-        principal = await worker.authenticator.identify(connection.headers, org_id)
+        charge = Charge("chat", new_id()) if self._begins_run else _REQUEST
+        principal = await worker.authenticator.identify(connection.headers, org_id, charge)
         grant = principal.grant
+        connection.scope["state"]["admission"] = principal.admission
         if grant.is_alive and grant.role is not None:
             grant.require_active_organization()
         grant.require(self.permission)
         # Also for whoever is let in by a custom role of the system alone.
         grant.require_active_organization()
+        if not self._begins_run:
+            principal.admission.require()
         connection.scope["state"]["grant"] = grant
         connection.scope["state"]["api_key_id"] = principal.api_key.key_id if principal.api_key else None
 
 
-def may(permission: Permission) -> PermissionGuard:
+def may(permission: Permission, *, begins_run: bool = False) -> PermissionGuard:
     """Require a living session or an API key, an active organization and a permission in it, in this order.
 
     The organization is the path's `org_id`. A caller without a place in it gets the same 404 as for one that does not
-    exist, also while it is suspended.
+    exist, also while it is suspended. A route that `begins_run` gives `admission_of` its request to
+    `TurnService.start`, where it is the limits' turn to refuse.
     """
-    return PermissionGuard(permission)
+    return PermissionGuard(permission, begins_run=begins_run)
 
 
 async def workers_only(connection: Connection, _: BaseRouteHandler) -> None:
@@ -66,6 +75,13 @@ def api_key_of(request: AnyRequest) -> UUID | None:
     """The id of the key the caller came with, None for a session."""
     key_id: UUID | None = request.scope["state"]["api_key_id"]
     return key_id
+
+
+def admission_of(request: AnyRequest) -> Admission:
+    """What the limits said of a request."""
+    admission = request.scope["state"]["admission"]
+    assert isinstance(admission, Admission)  # noqa: S101 - a handler that asks for it without a guard is a bug
+    return admission
 
 
 def provide_worker(request: AnyRequest) -> Worker:

@@ -45,7 +45,7 @@ ConversationHeader = Annotated[
 
 @post(
     "/api/orgs/{org_id:uuid}/orchestrators/{instance_id:uuid}/v1/chat/completions",
-    guards=[may(Permission.CHAT_USE)],
+    guards=[may(Permission.CHAT_USE, begins_run=True)],
     status_code=200,
     opt=documented(*BEFORE_A_RUN, *AFTER_A_RUN, body=ChatCompletionBody, is_repeatable=True, speaks_openai=True),
 )

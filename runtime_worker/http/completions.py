@@ -23,7 +23,7 @@ from shared.security.permissions import Permission
 
 @post(
     "/api/orgs/{org_id:uuid}/orchestrators/{instance_id:uuid}/completion/stream",
-    guards=[may(Permission.CHAT_USE)],
+    guards=[may(Permission.CHAT_USE, begins_run=True)],
     status_code=200,
     opt=documented(*BEFORE_A_RUN, body=CompletionBody, streams=True, is_repeatable=True),
 )
@@ -40,7 +40,7 @@ async def stream_of_instance(
 
 @post(
     "/api/orgs/{org_id:uuid}/completion/stream",
-    guards=[may(Permission.CHAT_USE)],
+    guards=[may(Permission.CHAT_USE, begins_run=True)],
     status_code=200,
     opt=documented(*BEFORE_A_RUN, body=AddressedCompletionBody, streams=True, is_repeatable=True),
 )
@@ -54,7 +54,7 @@ async def stream_of_body(
 
 @post(
     "/api/orgs/{org_id:uuid}/orchestrators/{instance_id:uuid}/completion/chat",
-    guards=[may(Permission.CHAT_USE)],
+    guards=[may(Permission.CHAT_USE, begins_run=True)],
     status_code=200,
     opt=documented(*BEFORE_A_RUN, *AFTER_A_RUN, body=CompletionBody, is_repeatable=True),
 )
@@ -71,7 +71,7 @@ async def chat_of_instance(
 
 @post(
     "/api/orgs/{org_id:uuid}/completion/chat",
-    guards=[may(Permission.CHAT_USE)],
+    guards=[may(Permission.CHAT_USE, begins_run=True)],
     status_code=200,
     opt=documented(*BEFORE_A_RUN, *AFTER_A_RUN, body=AddressedCompletionBody, is_repeatable=True),
 )

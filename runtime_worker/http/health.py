@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 from runtime_worker.http.auth import public
 from runtime_worker.wiring import Worker
 from shared.errors import StoreUnavailable
+from shared.limits import WhenUncounted
 
 CHECK_SECONDS = 1.0
 
@@ -25,6 +26,7 @@ class Alive(msgspec.Struct, frozen=True):
 class Readiness(msgspec.Struct, frozen=True):
     """`dependencies` names each with its state; without the broker the worker polls, so it is not needed.
 
+    `limits` is whether rates and budgets can be counted; if not, requests pass where `limits_when_uncounted` is open.
     `plugins_without_environment` are those whose Python dependencies are not installed here yet, or cannot be.
     """
 
@@ -32,6 +34,7 @@ class Readiness(msgspec.Struct, frozen=True):
     worker_id: str
     active_runs: int
     dependencies: dict[str, State]
+    limits_when_uncounted: WhenUncounted = "open"
     plugins_without_environment: tuple[str, ...] = ()
 
 
@@ -45,8 +48,11 @@ async def live() -> Alive:
 async def ready(worker: NamedDependency[Worker]) -> Response[Readiness]:
     """503 while something needed is down, before the change feed was read once, while a new worker still builds what
     will be its to keep, and while it drains."""
-    redis, mongo, broker = await asyncio.gather(
-        _state(worker.redis.ping()), _state(worker.store.check()), _broker_state(worker)
+    redis, limits, mongo, broker = await asyncio.gather(
+        _state(worker.redis.ping()),
+        _state(worker.limiter.can_count()),
+        _state(worker.store.check()),
+        _broker_state(worker),
     )
     control_plane: State = "up" if worker.reconciler.has_caught_up and not worker.reconciler.is_cut_off else "down"
     dependencies: dict[str, State] = {
@@ -54,15 +60,24 @@ async def ready(worker: NamedDependency[Worker]) -> Response[Readiness]:
         "mongodb": mongo,
         "control_plane": control_plane,
         "broker": broker,
+        "limits": limits,
     }
     # A worker that has read the feed serves what it knows without the control plane, so only the first reading counts.
-    is_ready = redis == mongo == "up" and worker.reconciler.has_caught_up
+    can_admit = limits == "up" or worker.limiter.when_uncounted == "open"
+    is_ready = redis == mongo == "up" and can_admit and worker.reconciler.has_caught_up
     status: Literal["ready", "not_ready", "joining", "draining"] = "ready" if is_ready else "not_ready"
     if is_ready and not worker.topology.is_serving:
         status = "joining"
     if worker.table.is_draining:
         status = "draining"
-    body = Readiness(status, worker.worker_id, len(worker.table), dependencies, worker.plugins_without_environment)
+    body = Readiness(
+        status,
+        worker.worker_id,
+        len(worker.table),
+        dependencies,
+        worker.limiter.when_uncounted,
+        worker.plugins_without_environment,
+    )
     return Response(body, status_code=200 if status == "ready" else 503)
 
 

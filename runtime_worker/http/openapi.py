@@ -23,6 +23,7 @@ from shared.errors import (
     NotFound,
     OrganizationSuspended,
     PermissionMissing,
+    RateLimited,
     StoreUnavailable,
     UnsupportedMediaType,
     catalogue,
@@ -153,7 +154,7 @@ def _describe_errors(operation: dict[str, Any], path: str, handler: HTTPRouteHan
 
 def _errors_of(operation: dict[str, Any], path: str, handler: HTTPRouteHandler) -> Iterator[type[DomainError]]:
     if any(isinstance(guard, PermissionGuard) for guard in handler.resolve_guards()):
-        yield from (NotAuthenticated, PermissionMissing, OrganizationSuspended, StoreUnavailable)
+        yield from (NotAuthenticated, PermissionMissing, OrganizationSuspended, RateLimited, StoreUnavailable)
     if "{" in path:
         yield NotFound
     if any(parameter["in"] == "query" for parameter in operation.get("parameters", [])):

@@ -8,16 +8,18 @@ import msgspec
 from litestar import Response
 
 from runtime_worker.conversations.base import RunRecord, TokenUsage
-from runtime_worker.http.auth import AnyRequest, api_key_of
+from runtime_worker.http.auth import AnyRequest, admission_of, api_key_of
 from runtime_worker.stream.response import EventStreamResponse
 from runtime_worker.turn.request import TurnRequest
 from runtime_worker.turn.run import Run
 from runtime_worker.wiring import Worker
 from shared.errors import (
+    BudgetSpent,
     Conflict,
     ConversationBusy,
     Draining,
     IdempotencyKeyReused,
+    MessagesSpent,
     ModelUnavailable,
     OrchestratorBuildFailed,
     OrchestratorDeactivated,
@@ -25,6 +27,8 @@ from shared.errors import (
     RunCancelled,
     RunFailed,
     RunTimedOut,
+    TokensSpent,
+    TooManyRuns,
     WorkerBusy,
     WorkerLost,
     error_for,
@@ -38,6 +42,10 @@ BEFORE_A_RUN = (
     IdempotencyKeyReused,
     Draining,
     WorkerBusy,
+    TooManyRuns,
+    MessagesSpent,
+    TokensSpent,
+    BudgetSpent,
     OrchestratorNotLoaded,
     OrchestratorBuildFailed,
     OrchestratorDeactivated,
@@ -55,11 +63,11 @@ class Answer(msgspec.Struct, frozen=True):
 
 async def begun(request: AnyRequest, worker: Worker, grant: Grant, turn: TurnRequest) -> Run | UUID:
     """The run, or the id of the one that an earlier request with the same `Idempotency-Key` began."""
-    turn = msgspec.structs.replace(turn, api_key_id=api_key_of(request))
+    turn = msgspec.structs.replace(turn, api_key_id=api_key_of(request), admission=admission_of(request))
     key = request.headers.get("idempotency-key")
     if key is None:
         return await worker.turns.start(grant, turn)
-    run_id = new_id()
+    run_id = turn.admission.run_id or new_id()
     claim = worker.repeats.claim_of(grant, request.url.path, key, await request.body())
     known = await worker.repeats.take(claim, run_id)
     if known is not None:

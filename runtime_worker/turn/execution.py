@@ -17,10 +17,12 @@ from runtime_worker.turn.compaction import Compactor, Overflow
 from runtime_worker.turn.endings import error_event, last_event
 from runtime_worker.turn.history import CHARS_PER_TOKEN
 from runtime_worker.turn.keeping import kept_agent, kept_anchor
+from runtime_worker.turn.reservations import Reservations
 from runtime_worker.turn.run import Run
 from runtime_worker.turn.run_locks import RunLocks
 from shared.clock import Clock
 from shared.errors import DomainError, RunFailed, RunTimedOut, WorkerLost
+from shared.limits import Admission
 from shared.logging import get_logger
 from shared.pricing import cost_of_calls, price_list
 
@@ -33,11 +35,22 @@ log = get_logger(__name__)
 class Execution:
     """Runs turns. What `launch` returns is the whole life of a run's task; it raises nothing."""
 
-    def __init__(self, backlog: SaveBacklog, locks: RunLocks, compactor: Compactor, clock: Clock) -> None:
+    def __init__(
+        self, backlog: SaveBacklog, locks: RunLocks, reservations: Reservations, compactor: Compactor, clock: Clock
+    ) -> None:
         self._backlog = backlog
+        self._reservations = reservations
         self._locks = locks
         self._compactor = compactor
         self._clock = clock
+
+    def hold(self, run: Run, admission: Admission | None) -> None:
+        """From here on what the run has set aside is this worker's to settle; None: another worker had begun it."""
+        if admission is not None:
+            admission.is_taken = True
+            run.charged_key_id = admission.api_key_id
+        if admission is None or admission.run_id is not None:
+            self._reservations.hold(run.run_id, run.org_id)
 
     def launch(
         self, run: Run, lease: Lease, request: RunRequest, overflow: Overflow | None = None
@@ -61,17 +74,23 @@ class Execution:
     async def _drive(self, run: Run, work: "asyncio.Task[RunResult]", deadline: float, started: float) -> None:
         result = await self._outcome(run, work, deadline)
         if not await run.is_recorded():
-            await self._locks.release(run.org_id, run.conversation_id, run.run_id, usage_entry=self._unrecorded(run))
+            # Its engine may have asked a model already.
+            await asyncio.gather(
+                self._locks.release(run.org_id, run.conversation_id, run.run_id, usage_entry=self._unrecorded(run)),
+                self._settle(run, _usage(run, result, run.stream.text)),
+            )
             return
         was_handed_over, run.is_handed_over = run.is_handed_over, False
         if not await self._locks.is_ours(run):
             log.error("run_abandoned", run_id=str(run.run_id), org_id=str(run.org_id))
             run.lose()
+            self._reservations.let_go(run.run_id)
             return
         if was_handed_over and result is None and run.error is None:
             # Its story stops here as if the process had been killed: whoever takes it tells how it ends.
             run.is_handed_over = True
             run.stream.hand_over("error", error_event(WorkerLost()))
+            self._reservations.let_go(run.run_id)
             return
         await self._finish(run, result, duration_ms=round((self._clock.monotonic() - started) * 1000))
 
@@ -138,7 +157,10 @@ class Execution:
         )
         saved = await self._backlog.save(run.org_id, end)
         # Before the last event: the client may send its next message the moment it reads that.
-        await self._locks.release(run.org_id, run.conversation_id, run.run_id, run.epoch, usage_entry=entry)
+        await asyncio.gather(
+            self._locks.release(run.org_id, run.conversation_id, run.run_id, run.epoch, usage_entry=entry),
+            self._settle(run, run.usage),
+        )
         stream.end(*last_event(record, saved=saved, error_code=result.error_code if result else None))
         log.info(
             "run_ended",
@@ -157,6 +179,9 @@ class Execution:
             return None
         run.status, run.ended_at = "failed", self._clock.now()
         return usage_entry(run.org_id, run.record(), calls_of(run))
+
+    async def _settle(self, run: Run, usage: TokenUsage) -> None:
+        await self._reservations.settle(run.org_id, run.run_id, usage, run.charged_key_id)
 
     def _answer(self, run: Run, text: str, tool_messages: tuple[ModelMessage, ...]) -> Message | None:
         """What of the run belongs into the conversation: everything the user saw, also when it broke off."""

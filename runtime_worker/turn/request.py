@@ -9,6 +9,7 @@ import msgspec
 from runtime_worker.models.base import ModelMessage
 from runtime_worker.stream.dialect import Dialect
 from shared.chat_settings import OnDisconnect
+from shared.limits import Admission
 
 
 class TurnRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,6 +20,7 @@ class TurnRequest(msgspec.Struct, frozen=True, kw_only=True):
     `brought` is what a caller tells of an earlier talk that we know nothing of; only a new conversation begins with it.
     `dialect` makes, of the run's id and its beginning, what tells it in another protocol than ours.
     `api_key_id` is the key it was asked for with, None for a session.
+    `admission` is what the limits say of it.
     """
 
     org_id: UUID
@@ -33,3 +35,4 @@ class TurnRequest(msgspec.Struct, frozen=True, kw_only=True):
     brought: tuple[ModelMessage, ...] = ()
     dialect: Callable[[UUID, datetime], Dialect] | None = None
     api_key_id: UUID | None = None
+    admission: Admission = msgspec.field(default_factory=Admission)

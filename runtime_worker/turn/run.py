@@ -14,9 +14,7 @@ from shared.errors import DomainError, Draining, WorkerBusy
 from shared.frameworks import Mode
 from shared.ids import new_id
 from shared.pricing import ModelPrice
-
-MAX_ACTIVE_RUNS = 2_000
-"""Far beyond what one core can stream; it keeps a flood from taking the memory of the runs that are going on."""
+from shared.settings import ServingSettings
 
 
 class Run:
@@ -76,6 +74,8 @@ class Run:
         self.own_calls: list[ModelCall] = []
         """Model calls of the turn itself, beside those of the engine."""
         self.engine_calls: list[ModelCall] = []
+        self.charged_key_id: UUID | None = None
+        """The API key whose budget it uses."""
         self.agent_hops = 0
         self.current_agent: str | None = None
         self.ended_at: datetime | None = None
@@ -164,7 +164,7 @@ class Run:
 class RunTable:
     """Every run of this process and the task that drives it."""
 
-    def __init__(self, max_runs: int = MAX_ACTIVE_RUNS) -> None:
+    def __init__(self, max_runs: int = ServingSettings().max_concurrent_runs) -> None:
         self.capacity = max_runs
         self._runs: dict[UUID, Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()

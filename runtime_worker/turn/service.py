@@ -64,13 +64,15 @@ class TurnService:
     async def start(self, grant: Grant, request: TurnRequest) -> Run:
         """The caller's session, organization and permission were checked before; from here on:
 
-        instance, status, conversation, one run at a time, and only then the pool. Raises what each of them raises.
+        instance, status, limits, conversation, one run at a time, and only then the pool. Raises what each of them
+        raises.
         """
         with self._table.admission():
             grant.require_key_use()
             await self._pool.require(request.instance_id, request.org_id)
+            request.admission.require()
             conversation = await self._conversation(request, grant.user_id)
-            run_id = request.run_id or new_id()
+            run_id = request.run_id or request.admission.run_id or new_id()
             if conversation is None:
                 # Nobody else can know the id, so the lock is there to be had: it is taken while the turn is stored.
                 return await self._start(grant.user_id, request, run_id, new_id(), None)
@@ -162,6 +164,7 @@ class TurnService:
                 "config_hash": run.config_hash,
             }
         )
+        self._execution.hold(run, request.admission)
         self._table.start(run, self._execution.launch(run, lease, run_request, recollection.overflow))
         try:
             await self._record(run, message, recollection.conversation, is_new=conversation is None)
@@ -229,6 +232,7 @@ class TurnService:
                 lease.release()
                 raise
             run.stream.close_open("the worker was lost")
+            self._execution.hold(run, None)
             self._table.start(run, self._execution.launch(run, lease, run_request, recollection.overflow))
             self._table.record(run)
 

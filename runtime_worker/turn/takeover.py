@@ -19,6 +19,7 @@ from runtime_worker.turn.accounting import unknown_call, usage_entry
 from runtime_worker.turn.backlog import SaveBacklog
 from runtime_worker.turn.endings import ended_as_told, last_event
 from runtime_worker.turn.execution import estimate, token_usage
+from runtime_worker.turn.reservations import Reservations
 from runtime_worker.turn.run_locks import LostRun, RunLocks
 from shared.clock import Clock
 from shared.errors import DomainError, WorkerLost
@@ -41,6 +42,7 @@ class Takeover:
         self,
         redis: "Redis",
         locks: RunLocks,
+        reservations: Reservations,
         store: ConversationStore,
         backlog: SaveBacklog,
         journal: EventJournal,
@@ -50,6 +52,7 @@ class Takeover:
     ) -> None:
         self._redis = redis
         self._locks = locks
+        self._reservations = reservations
         self._store = store
         self._backlog = backlog
         self._journal = journal
@@ -77,6 +80,7 @@ class Takeover:
             if record is None:
                 # Its worker went while the turn was being stored: nobody was told of it.
                 await self._locks.forget(lost)
+                await self._reservations.settle(lost.org_id, lost.run_id, None, None)
                 return
             # A conversation that began with the run may have no row of its own yet; asking for it makes one.
             await self._store.find_conversation(lost.org_id, record.conversation_id)
@@ -164,9 +168,13 @@ class Takeover:
         stream.end(*last_event(record, saved=saved))
 
     async def _release(self, lost: LostRun, record: RunRecord) -> None:
-        """Its worker may have told of what it used or not; told twice, it is counted once."""
-        await self._locks.release(
-            lost.org_id, record.conversation_id, lost.run_id, lost.epoch, usage_entry=record.usage_entry
+        """Its worker may have told of what it used or not; told twice, it is counted once. What its models answered is
+        known to the lost worker alone, so it used what it had set aside, unless that is settled."""
+        await asyncio.gather(
+            self._locks.release(
+                lost.org_id, record.conversation_id, lost.run_id, lost.epoch, usage_entry=record.usage_entry
+            ),
+            self._reservations.settle(lost.org_id, lost.run_id, None, None),
         )
 
     def _stream(self, lost: LostRun, story: Story) -> RunStream:

@@ -36,13 +36,17 @@ class PresentedKey(msgspec.Struct, frozen=True):
 
 
 class APIKeyRecord(msgspec.Struct, frozen=True):
-    """What a key may do at most: these scopes, until then, and in this organization alone where one is named."""
+    """What a key may do at most: these scopes, until then, and in this organization alone where one is named.
+
+    `budget_micros` is what runs begun with it may cost in a month, in millionths of a US dollar.
+    """
 
     key_id: UUID
     user_id: UUID
     org_id: UUID | None
     scopes: tuple[Permission, ...]
     expires_at: datetime | None
+    budget_micros: int | None = None
 
     def narrow(self, grant: Grant) -> Grant:
         """The owner's grant, reduced to what the key may do. Outside its organization that is nothing at all."""

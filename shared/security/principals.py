@@ -1,14 +1,14 @@
 """Who is calling, by a session's token or an API key, and what they may do: found out alike by both planes."""
 
 from collections.abc import Mapping
-from typing import cast
 from uuid import UUID
 
 import msgspec
-from redis.asyncio import Redis
 
 from shared.clock import Clock
 from shared.errors import NotAuthenticated, NotFound, PermissionMissing
+from shared.limits import Admission, Charge
+from shared.limits.limiter import Limiter
 from shared.security.api_key_uses import APIKeyUses
 from shared.security.api_keys import PREFIX, APIKeyCache, APIKeyRecord, PresentedKey, read_key
 from shared.security.grants import Grant, GrantCache
@@ -27,6 +27,7 @@ class Principal(msgspec.Struct, frozen=True):
     grant: Grant
     session_id: str | None = None
     api_key: APIKeyRecord | None = None
+    admission: Admission = msgspec.field(default_factory=Admission)
 
     @property
     def only_org_id(self) -> UUID | None:
@@ -40,29 +41,32 @@ class Principal(msgspec.Struct, frozen=True):
 
 
 class Authenticator:
-    """One round trip to Redis for each request, and no more while nothing has changed."""
+    """One round trip to Redis for each request, what it uses included, and no more while nothing has changed."""
 
     def __init__(
         self,
         *,
-        redis: "Redis",
         clock: Clock,
         tokens: TokenSigner,
         sessions: SessionStore,
         grants: GrantCache,
         api_keys: APIKeyCache,
         uses: APIKeyUses,
+        limiter: Limiter,
     ) -> None:
-        self._redis = redis
         self._clock = clock
         self._tokens = tokens
         self._sessions = sessions
         self._grants = grants
         self._api_keys = api_keys
         self._uses = uses
+        self._limiter = limiter
 
-    async def identify(self, headers: Mapping[str, str], org_id: UUID | None) -> Principal:
-        """Raises NotAuthenticated, never saying why. The user may be gone: `Grant.require` refuses them.
+    async def identify(
+        self, headers: Mapping[str, str], org_id: UUID | None, charge: Charge | None = None
+    ) -> Principal:
+        """Raises NotAuthenticated, never saying why. The user may be gone: `Grant.require` refuses them. So may
+        `charge`, what the request will use: `Principal.admission` tells.
 
         A key is taken from `X-API-KEY`, or as the bearer token that is all an OpenAI client can send.
         """
@@ -71,24 +75,41 @@ class Authenticator:
         key = headers.get(API_KEY_HEADER) or (token if token.startswith(PREFIX) else "")
         try:
             if key:
-                return await self._by_key(read_key(key.strip()), org_id)
-            return await self._by_session(self._tokens.verify(token), org_id)
+                return await self._by_key(read_key(key.strip()), org_id, charge)
+            return await self._by_session(self._tokens.verify(token), org_id, charge)
         except NotFound:
             # The truth knows no such user.
             raise NotAuthenticated from None
 
-    async def _by_session(self, claims: TokenClaims, org_id: UUID | None) -> Principal:
+    async def _by_session(self, claims: TokenClaims, org_id: UUID | None, charge: Charge | None) -> Principal:
         # A token alone proves nothing: its session must be alive right now.
-        session, *values = await self._ask(self._sessions.key(claims.session_id), claims.user_id, org_id)
+        asked = await self._limiter.ask(
+            "session",
+            self._sessions.key(claims.session_id),
+            self._grants.keys(claims.user_id, org_id),
+            str(claims.user_id),
+            org_id,
+            charge,
+        )
+        session, *values = asked.values
         if self._sessions.read(session).user_id != claims.user_id:
             raise NotAuthenticated
         grant = await self._grants.read(claims.user_id, org_id, values)
-        return Principal(claims.user_id, grant, session_id=claims.session_id)
+        admission = await self._limiter.conclude(asked, grant, None)
+        return Principal(claims.user_id, grant, session_id=claims.session_id, admission=admission)
 
-    async def _by_key(self, presented: PresentedKey | None, org_id: UUID | None) -> Principal:
+    async def _by_key(self, presented: PresentedKey | None, org_id: UUID | None, charge: Charge | None) -> Principal:
         if presented is None:
             raise NotAuthenticated
-        raw, *values = await self._ask(self._api_keys.key(presented), presented.user_id, org_id)
+        asked = await self._limiter.ask(
+            "key",
+            self._api_keys.key(presented),
+            self._grants.keys(presented.user_id, org_id),
+            presented.digest[:32],
+            org_id,
+            charge,
+        )
+        raw, *values = asked.values
         record = await self._api_keys.read(presented, raw, int(values[1] or 0))
         if record is None or record.user_id != presented.user_id:
             raise NotAuthenticated
@@ -98,7 +119,6 @@ class Authenticator:
         if not grant.is_alive:
             raise NotAuthenticated
         self._uses.note(record.key_id)
-        return Principal(record.user_id, record.narrow(grant), api_key=record)
-
-    async def _ask(self, first: str, user_id: UUID, org_id: UUID | None) -> list[bytes | None]:
-        return cast("list[bytes | None]", await self._redis.mget(first, *self._grants.keys(user_id, org_id)))
+        narrowed = record.narrow(grant)
+        admission = await self._limiter.conclude(asked, narrowed, record)
+        return Principal(record.user_id, narrowed, api_key=record, admission=admission)

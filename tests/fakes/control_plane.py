@@ -7,6 +7,7 @@ import msgspec
 from aiohttp import web
 
 from shared.ids import new_id
+from shared.limits import OrganizationLimits
 from shared.retention import OrganizationRetention, RetentionPage
 from shared.security.api_keys import APIKeyRecord
 from shared.security.grants import Grant
@@ -24,6 +25,7 @@ class FakeControlPlane:
         self.api_keys: dict[str, APIKeyRecord] = {}
         self.grants: dict[tuple[UUID, UUID], Grant] = {}
         self.retention: dict[UUID, int | None] = {}
+        self.limits: dict[UUID, OrganizationLimits] = {}
         self.is_away = False
         self.revision = 0
         self._deleted: dict[UUID, tuple[OrchestratorSnapshot, int]] = {}
@@ -36,6 +38,7 @@ class FakeControlPlane:
         app.router.add_get("/internal/changes", self._changes)
         app.router.add_get("/internal/grants/{user_id}", self._grant)
         app.router.add_get("/internal/retention", self._retention)
+        app.router.add_get("/internal/limits/{org_id}", self._limits)
         app.router.add_get("/internal/api-keys/{digest}", self._api_key)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
@@ -100,6 +103,10 @@ class FakeControlPlane:
         user_id, org_id = UUID(request.match_info["user_id"]), UUID(request.query["org_id"])
         stranger = Grant(user_id, org_id, "stranger", False, True, None, False, None)
         return _json(self.grants.get((user_id, org_id), stranger))
+
+    async def _limits(self, request: web.Request) -> web.Response:
+        self._check(request)
+        return _json(self.limits.get(UUID(request.match_info["org_id"]), OrganizationLimits()))
 
     async def _api_key(self, request: web.Request) -> web.Response:
         self._check(request)

@@ -251,13 +251,13 @@ async def test_an_expired_key_is_refused(world: World, resources: Resources, clo
     end = clock.now() + timedelta(days=4000)
     program, _ = await made(caller, ["cadence:profile:read"], expires_at=end.isoformat())
     judge = Authenticator(
-        redis=resources.redis,
         clock=clock,
         tokens=resources.tokens,
         sessions=resources.sessions,
         grants=resources.grants,
         api_keys=resources.authenticator._api_keys,
         uses=resources.api_key_uses,
+        limiter=resources.limiter,
     )
 
     clock.advance(timedelta(days=3999).total_seconds())

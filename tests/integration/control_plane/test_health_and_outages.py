@@ -41,6 +41,7 @@ async def test_a_healthy_process_names_every_dependency(http: httpx.AsyncClient)
         "redis": ("up", True),
         "broker": ("up", False),
         "packages": ("up", False),
+        "limits": ("up", False),
     }
     for path in ("/health", "/health/live", "/api/health", "/api/health/live"):
         assert (await http.get(path)).json() == {"status": "ok"}

@@ -131,6 +131,16 @@ async def test_the_quota_counts_what_is_really_there(world: World, root: Caller,
         "llm_configs": {"used": 2, "limit": 10},
         "central_points": {"used": 0, "limit": 10},
         "plugins": {"used": 0, "limit": 50},
+        "concurrent_runs": {"used": 0, "limit": 20},
+        "messages_per_day": {"used": 0, "limit": 2_500},
+        "messages_per_month": {"used": 0, "limit": 25_000},
+        "tokens_per_day": {"used": 0, "limit": 12_500_000},
+        "tokens_per_month": {"used": 0, "limit": 125_000_000},
+        "budget_per_month": {"used": 0.0, "limit": None},
+        "requests_per_minute": 60,
+        "request_burst": 120,
+        "chats_per_minute": 30,
+        "member_requests_per_minute": None,
     }
     assert (await tenant.admin.get(f"/api/admin/orgs/{tenant.org_id}/quota")).status_code == 403
 

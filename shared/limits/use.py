@@ -1,0 +1,20 @@
+"""How much of what flows is used."""
+
+from datetime import datetime
+from uuid import UUID
+
+from redis.asyncio import Redis
+
+from shared.limits import Used, keys
+
+
+async def used_by(redis: "Redis", org_id: UUID, now: datetime) -> Used:
+    """What the organization has used this day and month, and how many runs are going on."""
+    fields = ["messages:" + f"{now:%d}", "messages", "tokens:" + f"{now:%d}", "tokens", "micros"]
+    async with redis.pipeline(transaction=False) as pipe:
+        pipe.hmget(keys.spent(org_id, now), fields)
+        # Those whose worker vouches for them no longer are not running.
+        pipe.zcount(keys.runs(org_id), f"({round(now.timestamp() * 1000)}", "+inf")
+        spent, running = await pipe.execute()
+    messages_today, messages, tokens_today, tokens, money = (int(value or 0) for value in spent)
+    return Used(messages_today, messages, tokens_today, tokens, money, running)

@@ -1,0 +1,285 @@
+"""What an organization may, met at a worker over HTTP: every refusal, who it concerns, and what it leaves behind."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import pytest
+from redis.asyncio import Redis
+
+from runtime_worker.conversations.base import TokenUsage
+from runtime_worker.engines.base import EventSink, RunRequest
+from shared.clock import SystemClock
+from shared.ids import new_id
+from shared.limits import OrganizationLimits
+from shared.limits.limiter import LimitsInvalidator
+from shared.limits.use import used_by
+from shared.settings import LimitSettings, WorkerSettings
+from shared.snapshots import OrchestratorSnapshot
+from tests.fakes.control_plane import FakeControlPlane
+from tests.fakes.instances import instance_snapshot, llm_config_snapshot
+from tests.fakes.orchestrators import ScriptedBuilder, echo
+from tests.integration.runtime_worker.worker import Caller, RunningWorker, eventually, running_worker
+
+RATES = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset")
+
+
+async def asked(caller: Caller, instance_id: Any, **body: Any) -> tuple[int, Mapping[str, str], Any]:
+    """(status, headers, body) of a chat."""
+    path = f"{caller.url}/orchestrators/{instance_id}/completion/chat"
+    async with caller.http.post(path, headers=caller.headers, json={"message": "hi", **body}) as response:
+        return response.status, response.headers, await response.json()
+
+
+def limit(control_plane: FakeControlPlane, caller: Caller, **limits: int) -> None:
+    control_plane.limits[caller.org_id] = OrganizationLimits(**limits)
+
+
+def gated(builder: ScriptedBuilder) -> asyncio.Event:
+    """Runs wait for it before they answer."""
+    gate = asyncio.Event()
+
+    async def wait(request: RunRequest, sink: EventSink) -> None:
+        await gate.wait()
+        await echo(request, sink)
+
+    builder.script = wait
+    return gate
+
+
+async def used(worker: RunningWorker, caller: Caller) -> Any:
+    return await used_by(worker.worker.redis, caller.org_id, SystemClock().now())
+
+
+async def spend(worker: RunningWorker, caller: Caller, *, tokens: int = 0, cost: float = 0.0) -> None:
+    """As if a run of the organization had used this."""
+    usage = TokenUsage(input_tokens=tokens, output_tokens=0, cost=cost)
+    await worker.worker.reservations.settle(caller.org_id, new_id(), usage, None)
+
+
+async def test_chats_faster_than_the_tier_allows_are_told_when_to_come_back(
+    worker: RunningWorker, control_plane: FakeControlPlane, member: Caller, instance: OrchestratorSnapshot
+) -> None:
+    limit(control_plane, member, chats_per_minute=2)
+
+    first, second, third = [await asked(member, instance.instance_id) for _ in range(3)]
+
+    assert [first[0], second[0], third[0]] == [200, 200, 429]
+    assert [first[1]["RateLimit-Remaining"], second[1]["RateLimit-Remaining"]] == ["1", "0"]
+    assert third[2]["code"] == "RL-0001"
+    assert {name: third[1][name] for name in RATES[:2]} == {"RateLimit-Limit": "2", "RateLimit-Remaining": "0"}
+    assert 1 <= int(third[1]["Retry-After"]) <= 30
+    assert third[1]["RateLimit-Reset"] == third[1]["Retry-After"]
+    # Looking at what was said is another kind of request.
+    assert (await member.call("GET", "/conversations"))[0] == 200
+    assert (await used(worker, member)).messages_today == 2
+
+
+async def test_other_requests_have_a_rate_of_their_own(
+    control_plane: FakeControlPlane, member: Caller, instance: OrchestratorSnapshot
+) -> None:
+    limit(control_plane, member, requests_per_minute=1, request_burst=2)
+
+    statuses = [(await member.call("GET", "/conversations"))[0] for _ in range(3)]
+
+    assert statuses == [200, 200, 429]
+    assert (await asked(member, instance.instance_id))[0] == 200
+
+
+async def test_a_member_is_limited_beside_the_organization(
+    worker: RunningWorker, control_plane: FakeControlPlane, member: Caller
+) -> None:
+    colleague = await worker.sign_in(member.org_id)
+    limit(control_plane, member, member_requests_per_minute=1)
+
+    assert [(await member.call("GET", "/conversations"))[0] for _ in range(2)] == [200, 429]
+    assert (await colleague.call("GET", "/conversations"))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("limits", "code", "seconds"),
+    [
+        ({"messages_per_day": 1}, "RL-0004", 24 * 3600),
+        ({"messages_per_month": 1}, "RL-0004", 31 * 24 * 3600),
+        ({"tokens_per_day": 10}, "RL-0005", 24 * 3600),
+        ({"tokens_per_month": 10}, "RL-0005", 31 * 24 * 3600),
+        ({"budget_micros": 500_000}, "RL-0006", 31 * 24 * 3600),
+    ],
+)
+async def test_what_is_used_up_is_refused_until_its_day_or_month_is_over(
+    worker: RunningWorker,
+    control_plane: FakeControlPlane,
+    member: Caller,
+    instance: OrchestratorSnapshot,
+    limits: dict[str, int],
+    code: str,
+    seconds: int,
+) -> None:
+    limit(control_plane, member, **limits)
+    assert (await asked(member, instance.instance_id))[0] == 200
+    await spend(worker, member, tokens=10, cost=0.5)
+
+    status, headers, problem = await asked(member, instance.instance_id)
+
+    assert (status, problem["code"]) == (429, code)
+    assert 1 <= int(headers["Retry-After"]) <= seconds
+    assert (await used(worker, member)).messages_today == 1
+    # Another organization on the same worker has lost nothing.
+    neighbour = await worker.sign_in(new_id())
+    snapshot = instance_snapshot(llm_config_snapshot("http://model.test/v1"), org_id=neighbour.org_id)
+    theirs = control_plane.put(snapshot, tier="demand")
+    control_plane.limits[neighbour.org_id] = OrganizationLimits(**limits)
+    assert (await asked(neighbour, theirs.instance_id))[0] == 200
+
+
+async def test_runs_at_once_are_limited_and_the_next_has_its_place_when_one_ends(
+    worker: RunningWorker,
+    control_plane: FakeControlPlane,
+    builder: ScriptedBuilder,
+    member: Caller,
+    instance: OrchestratorSnapshot,
+) -> None:
+    limit(control_plane, member, concurrent_runs=1)
+    gate = gated(builder)
+    running = asyncio.create_task(asked(member, instance.instance_id))
+    await eventually(lambda: len(worker.worker.table) == 1)
+
+    status, headers, problem = await asked(member, instance.instance_id)
+
+    assert (status, problem["code"], headers["Retry-After"]) == (429, "RL-0003", "1")
+    assert (await used(worker, member)).running == 1
+    gate.set()
+    assert (await running)[0] == 200
+    assert (await asked(member, instance.instance_id))[0] == 200
+    assert (await used(worker, member)).running == 0
+
+
+async def test_a_request_that_begins_no_run_uses_no_message(
+    worker: RunningWorker, control_plane: FakeControlPlane, member: Caller, instance: OrchestratorSnapshot
+) -> None:
+    limit(control_plane, member, messages_per_day=1, concurrent_runs=1)
+
+    assert (await asked(member, new_id()))[0] == 404
+    assert (await asked(member, instance.instance_id, unknown=1))[0] == 422
+    assert (await asked(member, instance.instance_id, conversation_id=str(new_id())))[0] == 404
+
+    assert (await asked(member, instance.instance_id))[0] == 200
+    assert (await used(worker, member)).messages_today == 1
+
+
+async def test_what_is_not_there_is_not_found_also_for_whoever_is_too_fast(
+    control_plane: FakeControlPlane, member: Caller, instance: OrchestratorSnapshot
+) -> None:
+    limit(control_plane, member, chats_per_minute=1)
+    assert (await asked(member, instance.instance_id))[0] == 200
+
+    assert (await asked(member, new_id()))[0] == 404
+    assert (await asked(member, instance.instance_id, conversation_id=str(new_id())))[0] == 429
+
+
+async def test_a_strangers_attempts_use_nothing_of_the_organization(
+    worker: RunningWorker, control_plane: FakeControlPlane, member: Caller, instance: OrchestratorSnapshot
+) -> None:
+    limit(control_plane, member, chats_per_minute=1, messages_per_day=1)
+    stranger = await worker.sign_in(member.org_id, role=None)
+    dead = Caller(member.http, worker.url, member.user_id, member.org_id, "made.up.token")
+
+    assert [(await asked(stranger, instance.instance_id))[0] for _ in range(3)] == [404, 404, 404]
+    assert (await asked(dead, instance.instance_id))[0] == 401
+
+    assert (await asked(member, instance.instance_id))[0] == 200
+
+
+async def test_an_edited_tier_counts_at_once_and_builds_nothing(
+    worker: RunningWorker,
+    control_plane: FakeControlPlane,
+    builder: ScriptedBuilder,
+    member: Caller,
+    instance: OrchestratorSnapshot,
+) -> None:
+    limit(control_plane, member, messages_per_day=1)
+    assert (await asked(member, instance.instance_id))[0] == 200
+    assert (await asked(member, instance.instance_id))[0] == 429
+    builds = len(builder.builds)
+
+    limit(control_plane, member, messages_per_day=2)
+    await LimitsInvalidator(worker.worker.redis).tier_changed()
+
+    assert (await asked(member, instance.instance_id))[0] == 200
+    assert len(builder.builds) == builds
+
+
+async def test_a_run_costs_one_question_to_redis_before_it_begins(
+    worker: RunningWorker, member: Caller, instance: OrchestratorSnapshot
+) -> None:
+    assert (await asked(member, instance.instance_id))[0] == 200
+    scripts = await _script_calls(worker.worker.redis)
+
+    assert (await member.call("GET", "/conversations"))[0] == 200
+
+    assert await _script_calls(worker.worker.redis) - scripts <= 2, "who calls and what it uses; a renewal may be by"
+
+
+async def _script_calls(redis: Redis) -> int:
+    stats = await redis.info("commandstats")
+    return int(stats.get("cmdstat_evalsha", {}).get("calls", 0))
+
+
+async def test_of_many_at_once_as_many_are_answered_as_there_are_messages(
+    worker: RunningWorker, control_plane: FakeControlPlane, member: Caller, instance: OrchestratorSnapshot
+) -> None:
+    limit(control_plane, member, messages_per_day=60)
+
+    answers = await asyncio.gather(*(asked(member, instance.instance_id) for _ in range(90)))
+
+    assert sorted({answer[0] for answer in answers}) == [200, 429]
+    assert sum(1 for answer in answers if answer[0] == 200) == 60
+    found = await used(worker, member)
+    assert (found.messages_today, found.running) == (60, 0)
+
+
+async def test_a_full_worker_says_so_and_when_to_come_back(
+    settings: WorkerSettings, control_plane: FakeControlPlane, builder: ScriptedBuilder, instance: OrchestratorSnapshot
+) -> None:
+    serving = msgspec.structs.replace(settings.serving, max_concurrent_runs=1)
+    small = msgspec.structs.replace(settings, serving=serving)
+    async with running_worker(small, control_plane, builder) as worker:
+        member = await worker.sign_in(instance.org_id)
+        gate = gated(builder)
+        running = asyncio.create_task(asked(member, instance.instance_id))
+        await eventually(lambda: len(worker.worker.table) == 1)
+
+        status, headers, problem = await asked(member, instance.instance_id)
+
+        assert (status, problem["code"]) == (503, "SY-0007")
+        assert int(headers["Retry-After"]) >= 1
+        gate.set()
+        assert (await running)[0] == 200
+        assert (await used(worker, member)).messages_today == 1
+
+
+@pytest.mark.parametrize("when", ["open", "closed"])
+async def test_while_redis_takes_no_writes_requests_pass_or_not_as_it_was_set(
+    settings: WorkerSettings,
+    control_plane: FakeControlPlane,
+    builder: ScriptedBuilder,
+    instance: OrchestratorSnapshot,
+    when: Any,
+) -> None:
+    chosen = msgspec.structs.replace(settings, limits=LimitSettings(when_uncounted=when))
+    async with running_worker(chosen, control_plane, builder) as worker:
+        member = await worker.sign_in(instance.org_id)
+        limit(control_plane, member, requests_per_minute=100)
+        assert (await member.call("GET", "/conversations"))[0] == 200
+        await worker.worker.redis.config_set("min-replicas-to-write", 1)
+        try:
+            status, body = await member.call("GET", "/conversations")
+            ready, health = await worker.ready()
+        finally:
+            await worker.worker.redis.config_set("min-replicas-to-write", 0)
+
+        assert (status, body.get("code")) == ((200, None) if when == "open" else (503, "DB-0001"))
+        assert (health["dependencies"]["limits"], health["limits_when_uncounted"]) == ("down", when)
+        assert ready == (200 if when == "open" else 503)
+        assert (await member.call("GET", "/conversations"))[0] == 200
