@@ -90,7 +90,7 @@ check: lint test
 isolation:
     @uv run -q pytest -q --matrix -k isolation_matrix tests/integration/control_plane tests/integration/runtime_worker
 
-# Measure: `streaming` against a plain relay, `plugins` in their hosts, or `engines` (options: see --help)
+# Measure: `streaming` against a plain relay, `plugins` in their hosts, `engines` or the `fleet` (options: see --help)
 [group('develop')]
 bench *options:
     @uv run -q python -m tests.benchmarks "$@"

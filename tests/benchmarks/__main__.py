@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from tests.benchmarks import builds, engines, plugins, processes, report, stack
+from tests.benchmarks import builds, engines, fleet, plugins, processes, report, stack
 from tests.benchmarks.measure import Plan, Sample, median, sample, warm_up
 from tests.benchmarks.servers import BenchModel, Relay
 
@@ -27,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             plugins.main(rest)
         case ["engines", *rest]:
             engines.main(rest)
+        case ["fleet", *rest]:
+            fleet.main(rest)
         case ["streaming", *rest]:
             streaming(rest)
         case _:
@@ -90,7 +92,7 @@ def measure(plan: Plan, console: Console, *, with_worker: bool) -> report.Report
 
 
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks [streaming | plugins | engines]")
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks [streaming | plugins | engines | fleet]")
     parser.add_argument("--rounds", type=int, help="interleaved rounds, 3 when left out")
     parser.add_argument(
         "--quick", action="store_true", help="a few tokens only, to see that it runs; no usable figures"

@@ -1,6 +1,7 @@
 """Which core a process runs on and what it used, from /proc, its children included."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,6 +40,11 @@ def rss_mb(pid: int) -> float:
 def peak_rss_mb(pid: int) -> float:
     """The most that each process ever held, added up."""
     return sum(_status_kb(process, "VmHWM") for process in _tree(pid)) / 1024
+
+
+def signal_all(pid: int, number: signal.Signals) -> None:
+    for process in list(_tree(pid)):
+        os.kill(process, number)
 
 
 def _tree(pid: int) -> Iterator[int]:

@@ -71,7 +71,7 @@ def running(home: Path, model_url: str, plan: Plan, console: Console) -> Iterato
 
 
 class StartedStack(msgspec.Struct, frozen=True):
-    """One worker, a control plane as its gateway, and who may seed them."""
+    """Workers, a control plane as their gateway, and who may seed them."""
 
     directory: DataDirectory
     url: str
@@ -86,10 +86,10 @@ class StartedStack(msgspec.Struct, frozen=True):
 
 
 @contextmanager
-def started(home: Path, console: Console) -> Iterator[StartedStack]:
+def started(home: Path, console: Console, *, workers: int = 1) -> Iterator[StartedStack]:
     directory = DataDirectory(home)
     directory.create()
-    options = StackOptions(port=free_port(), worker_count=1, with_demo=False)
+    options = StackOptions(port=free_port(), worker_count=workers, with_demo=False)
     with directory.locked():
         stack = Stack(directory, options, Display(console), {})
         try:
@@ -128,6 +128,9 @@ class BenchTenant:
         plugin = await api.call("POST", f"{org}/plugins/upload", "upload the plugin", data=form)
         return cls(api, org, str(config["id"]), str(plugin["id"]))
 
+    def config(self, model: str) -> dict[str, object]:
+        return {"default_llm_config_id": self._config_id, "default_model_name": model}
+
     async def instance(
         self,
         name: str,
@@ -138,11 +141,7 @@ class BenchTenant:
         mode_config: Mapping[str, object] | None = None,
     ) -> Instance:
         """A new orchestrator, once a worker has it."""
-        config = {
-            "default_llm_config_id": self._config_id,
-            "default_model_name": model,
-            "mode_config": mode_config or {},
-        }
+        config = {**self.config(model), "mode_config": mode_config or {}}
         body = {
             "name": name,
             "framework_type": framework,
