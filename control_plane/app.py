@@ -42,6 +42,7 @@ from control_plane.events.background import relay_running
 from control_plane.frameworks.handlers import router as frameworks_router
 from control_plane.gateway.routes import gateway, openai_gateway
 from control_plane.health.handlers import api_router as health_api_router
+from control_plane.health.handlers import metrics_router
 from control_plane.health.handlers import router as health_router
 from control_plane.http.bodies import MAX_JSON_BYTES, AnyRequest, check_body
 from control_plane.http.document import router as document_router
@@ -77,7 +78,9 @@ from control_plane.usage.handlers import router as usage_router
 from control_plane.users.handlers import router as users_router
 from control_plane.wiring import DEPENDENCIES, Resources
 from control_plane.workers.handlers import router as fleet_router
+from control_plane.workers.metrics import FleetMetrics
 from shared.logging import configure_logging
+from shared.metrics import RequestMetrics
 from shared.security.environment import forget_settings
 from shared.settings import ControlPlaneSettings, read_control_plane_settings
 
@@ -116,11 +119,13 @@ ROUTERS: list[Router] = [
     internal_router,
     health_router,
     health_api_router,
+    metrics_router,
 ]
 
 
 def create_app(settings: ControlPlaneSettings) -> Litestar:
     """The application for these settings. Nothing connects before it starts."""
+    metrics = RequestMetrics()
     app = Litestar(
         route_handlers=[*ROUTERS, gateway, openai_gateway],
         dependencies={
@@ -133,11 +138,18 @@ def create_app(settings: ControlPlaneSettings) -> Litestar:
         request_max_body_size=MAX_JSON_BYTES,
         cors_config=_cors(settings),
         openapi_config=openapi_config(VERSION),
-        state=State({"resources": Resources(settings)}),
+        state=State(
+            {
+                "resources": Resources(settings),
+                "metrics": metrics,
+                "fleet_metrics": FleetMetrics(metrics.registry),
+            }
+        ),
         lifespan=[_running],
         logging_config=None,
     )
-    app.asgi_handler = RequestIds(IdempotentAnswers(AuditTrail(OptionsAnswers(app.asgi_handler))))
+    measured = metrics.around(app.asgi_handler)
+    app.asgi_handler = RequestIds(IdempotentAnswers(AuditTrail(OptionsAnswers(measured))))
     return app
 
 

@@ -11,6 +11,7 @@ from litestar.datastructures import State
 from litestar.di import Provide
 
 from runtime_worker.http import chat_completions, completions, conversations, health, internal, openapi, runs
+from runtime_worker.http import metrics as metrics_routes
 from runtime_worker.http.admissions import Admissions
 from runtime_worker.http.auth import provide_grant, provide_worker
 from runtime_worker.http.bodies import MAX_JSON_BYTES
@@ -19,6 +20,7 @@ from runtime_worker.http.request_ids import RequestIds
 from runtime_worker.pool.entry import Builder
 from runtime_worker.wiring import Worker
 from shared.clock import Clock
+from shared.metrics import RequestMetrics
 from shared.settings import WorkerSettings
 
 
@@ -36,10 +38,12 @@ def create_app(
 ) -> Litestar:
     """One worker behind its routes; `app.state.worker` while it runs. `on_death`: a background task died."""
 
+    metrics = RequestMetrics()
+
     @asynccontextmanager
     async def working(app: Litestar) -> AsyncIterator[None]:
         # Made inside the loop that serves: locks and events belong to it.
-        worker = app.state.worker = Worker(settings, builder=builder, clock=clock, on_death=on_death)
+        worker = app.state.worker = Worker(settings, builder=builder, clock=clock, metrics=metrics, on_death=on_death)
         await worker.open()
         try:
             yield
@@ -55,6 +59,7 @@ def create_app(
             health.router,
             internal.router,
             openapi.router,
+            metrics_routes.router,
         ],
         dependencies={
             "grant": Provide(provide_grant, sync_to_thread=False),
@@ -69,5 +74,5 @@ def create_app(
         debug=False,
     )
     # Around the whole application, so that a 404 of the router has an id as well.
-    app.asgi_handler = RequestIds(Admissions(app.asgi_handler))
+    app.asgi_handler = RequestIds(metrics.around(Admissions(app.asgi_handler)))
     return app

@@ -17,6 +17,7 @@ from runtime_worker.conversations.mongo import MongoConversationStore
 from runtime_worker.conversations.retention import Retention
 from runtime_worker.conversations.service import ConversationService
 from runtime_worker.engines.registry import shared_template_count
+from runtime_worker.metrics import RunMetrics, WorkerState
 from runtime_worker.pool.entry import Builder
 from runtime_worker.pool.eviction import PoolLimits
 from runtime_worker.pool.heap import Heap
@@ -42,6 +43,7 @@ from shared.clock import Clock, SystemClock
 from shared.ids import new_id
 from shared.limits.limiter import Limiter
 from shared.logging import get_logger
+from shared.metrics import RequestMetrics
 from shared.security.api_key_uses import APIKeyUses
 from shared.security.api_keys import APIKeyCache
 from shared.security.grants import GrantCache
@@ -87,9 +89,11 @@ class Worker:
         *,
         builder: Builder | None = None,
         clock: Clock | None = None,
+        metrics: RequestMetrics | None = None,
         on_death: Callable[[], None],
     ) -> None:
         self.settings = settings
+        self.metrics = metrics = metrics or RequestMetrics()
         self.worker_id = f"worker-{new_id().hex[-12:]}"
         self._clock = clock = clock or SystemClock()
         self._started_at = clock.now()
@@ -164,7 +168,7 @@ class Worker:
             self._locks,
             self.table,
             self._backlog,
-            Execution(self._backlog, self._locks, self.reservations, Compactor(self.store), clock),
+            Execution(self._backlog, self._locks, self.reservations, Compactor(self.store), RunMetrics(metrics), clock),
             self._journal,
             clock,
         )
@@ -181,6 +185,9 @@ class Worker:
             self.turns.restart,
             lambda: self.table.is_draining,
             clock,
+        )
+        metrics.registry.register(
+            WorkerState(self.table, self.pool, settings.pool.max_hot_pool_size, lambda: self.topology.is_serving)
         )
         self.handover = Handover(self.table, self._locks, self._journal, self.replays, lambda: self.topology.has_others)
         self._hurry = asyncio.Event()

@@ -61,6 +61,14 @@ class WorkerDirectory:
         sent = self._sent.get(worker.worker_id, 0)
         return msgspec.structs.replace(worker, active_runs=worker.active_runs + sent) if sent else worker
 
+    async def all(self) -> list[WorkerRecord]:
+        """All that are known, whatever they do; none while the registry cannot be read."""
+        try:
+            await self._refresh()
+        except StoreUnavailable:
+            return []
+        return self._workers
+
     async def is_live(self, worker_id: str) -> bool:
         """Whether the worker still says so itself; while the registry cannot be read nobody is taken for lost."""
         try:

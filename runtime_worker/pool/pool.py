@@ -172,6 +172,10 @@ class OrchestratorPool:
         hot, warm = len(self._index.hot), len(self._index.warm)
         return PoolCounts(hot=hot, warm=warm, cold=len(self._index) - hot - warm)
 
+    def build_queue(self) -> int:
+        """How many instances are being built or wait for it."""
+        return sum(entry.building is not None for entry in self._index.all())
+
     def report_all(self) -> None:
         """Tell again what is built, being built, failed or unloaded, for a registry that may have lost it."""
         for entry in self._index.all():

@@ -52,6 +52,7 @@ class RunStream:
         self._fragments: list[str] = [after.text] if after else []
         self._open_agents: list[tuple[str, str]] = list(after.open_agents) if after else []
         self._open_tools: dict[str, str] = dict(after.open_tools) if after else {}
+        self.tool_calls = self.failed_tool_calls = 0
         self._waiting_bytes = 0
         self._drop_if_slow: Callable[[], bool] = lambda: False
         self._tell_soon: Callable[[], object] | None = None
@@ -89,6 +90,8 @@ class RunStream:
     ) -> None:
         if not self._has_ended:
             self._open_tools.pop(call_id, None)
+            self.tool_calls += 1
+            self.failed_tool_calls += error is not None
             outcome = {"result": result} if error is None else {"error": error}
             self._emit("tool_end", {"tool": tool, "call_id": call_id, **outcome, "duration_ms": duration_ms})
 

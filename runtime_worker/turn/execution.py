@@ -9,6 +9,7 @@ import msgspec
 
 from runtime_worker.conversations.base import Message, TokenUsage, TurnEnd
 from runtime_worker.engines.base import RunRequest, RunResult
+from runtime_worker.metrics import RunMetrics
 from runtime_worker.models.base import ModelMessage, Usage
 from runtime_worker.pool.entry import Lease
 from runtime_worker.turn.accounting import calls_of, usage_entry
@@ -36,12 +37,19 @@ class Execution:
     """Runs turns. What `launch` returns is the whole life of a run's task; it raises nothing."""
 
     def __init__(
-        self, backlog: SaveBacklog, locks: RunLocks, reservations: Reservations, compactor: Compactor, clock: Clock
+        self,
+        backlog: SaveBacklog,
+        locks: RunLocks,
+        reservations: Reservations,
+        compactor: Compactor,
+        metrics: RunMetrics,
+        clock: Clock,
     ) -> None:
         self._backlog = backlog
         self._reservations = reservations
         self._locks = locks
         self._compactor = compactor
+        self._metrics = metrics
         self._clock = clock
 
     def hold(self, run: Run, admission: Admission | None) -> None:
@@ -85,12 +93,14 @@ class Execution:
             log.error("run_abandoned", run_id=str(run.run_id), org_id=str(run.org_id))
             run.lose()
             self._reservations.let_go(run.run_id)
+            self._count(run, "lost")
             return
         if was_handed_over and result is None and run.error is None:
             # Its story stops here as if the process had been killed: whoever takes it tells how it ends.
             run.is_handed_over = True
             run.stream.hand_over("error", error_event(WorkerLost()))
             self._reservations.let_go(run.run_id)
+            self._count(run, "handed_over")
             return
         await self._finish(run, result, duration_ms=round((self._clock.monotonic() - started) * 1000))
 
@@ -162,6 +172,7 @@ class Execution:
             self._settle(run, run.usage),
         )
         stream.end(*last_event(record, saved=saved, error_code=result.error_code if result else None))
+        self._count(run, run.status)
         log.info(
             "run_ended",
             run_id=str(run.run_id),
@@ -182,6 +193,11 @@ class Execution:
 
     async def _settle(self, run: Run, usage: TokenUsage) -> None:
         await self._reservations.settle(run.org_id, run.run_id, usage, run.charged_key_id)
+
+    def _count(self, run: Run, outcome: str) -> None:
+        code = run.error.code if run.error else None
+        stream = run.stream
+        self._metrics.ended(outcome, code, run.usage, tool_calls=stream.tool_calls, errors=stream.failed_tool_calls)
 
     def _answer(self, run: Run, text: str, tool_messages: tuple[ModelMessage, ...]) -> Message | None:
         """What of the run belongs into the conversation: everything the user saw, also when it broke off."""

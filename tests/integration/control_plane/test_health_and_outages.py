@@ -11,6 +11,8 @@ from litestar import Litestar
 
 from control_plane.app import create_app
 from deploy.local.server import Server
+from shared.ids import new_id
+from shared.workers import WorkerRecord, WorkerRegistry
 from tests.integration.control_plane.callers import World, control_plane_settings
 from tests.integration.control_plane.conftest import client_of
 from tests.integration.control_plane.serving import started
@@ -113,3 +115,28 @@ async def test_a_change_of_access_fails_rather_than_leave_a_stale_grant(
         mine = {"headers": {"Authorization": f"Bearer {tenant.admin.token}"}}
         members = await until_answered(client, f"{tenant.path}/users", 200, **mine)
         assert str(tenant.member.user_id) in members.text
+
+
+async def test_metrics_tell_of_requests_by_route_and_of_the_fleet_and_name_nobody(
+    http: httpx.AsyncClient, app: Litestar
+) -> None:
+    redis, clock = app.state.resources.redis, app.state.resources.clock
+    busy = WorkerRecord("worker-a", "http://a", "0", clock.now(), active_runs=3, capacity=10, hot=2)
+    joining = WorkerRecord("worker-b", "http://b", "0", clock.now(), capacity=10, joining=True)
+    for record in (busy, joining):
+        await WorkerRegistry(redis, clock).announce(record)
+    organization = new_id()
+    await http.get(f"/api/orgs/{organization}/llm-configs")
+    text = (await http.get("/metrics")).text
+
+    for line in (
+        'cadence_http_requests_total{method="GET",route="/api/orgs/{org_id}/llm-configs",status="401"}',
+        'cadence_fleet_workers{state="serving"} 1.0',
+        'cadence_fleet_workers{state="joining"} 1.0',
+        "cadence_fleet_active_runs 3.0",
+        "cadence_fleet_run_capacity 10.0",
+        "cadence_fleet_hot_instances 2.0",
+    ):
+        assert any(told.startswith(line) for told in text.splitlines()), line
+    assert str(organization) not in text
+    assert "worker-a" not in text

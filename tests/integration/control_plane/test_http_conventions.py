@@ -23,6 +23,7 @@ PUBLIC = {
     "/health",
     "/health/live",
     "/health/ready",
+    "/metrics",
     "/api/health",
     "/api/health/live",
     "/api/health/ready",

@@ -12,7 +12,7 @@ from shared.settings import ServingSettings, WorkerSettings
 from shared.snapshots import OrchestratorSnapshot
 from tests.fakes.control_plane import FakeControlPlane
 from tests.fakes.orchestrators import ScriptedBuilder, say
-from tests.integration.runtime_worker.test_durable_runs import (
+from tests.integration.runtime_worker.pairs import (
     Halting,
     Pair,
     messages,

@@ -9,7 +9,7 @@ from runtime_worker.engines.base import EventSink, RunRequest
 from runtime_worker.stream.run_stream import MAX_WAITING_BYTES
 from shared.snapshots import OrchestratorSnapshot
 from tests.fakes.orchestrators import ScriptedBuilder, say
-from tests.integration.runtime_worker.test_durable_runs import resumed, text_of
+from tests.integration.runtime_worker.pairs import resumed, text_of
 from tests.integration.runtime_worker.worker import Caller, RunningWorker, eventually
 
 FRAGMENT = "x" * 2000

@@ -9,7 +9,7 @@ from runtime_worker.http.auth import PermissionGuard, public, workers_only
 from tests.fakes.control_plane import FakeControlPlane
 from tests.integration.runtime_worker.worker import worker_settings
 
-PUBLIC = {"/health", "/health/live", "/health/ready", "/openapi.json"}
+PUBLIC = {"/health", "/health/live", "/health/ready", "/metrics", "/openapi.json"}
 
 
 def test_every_route_has_one_guard_and_only_listed_ones_are_open(tmp_path: Path) -> None:
