@@ -16,7 +16,8 @@ FIELD = "event"
 DEAD_STREAM = "cadence.usage.dead"
 """Entries nobody can read, kept for an operator."""
 
-EndedAs = Literal["completed", "failed", "cancelled"]
+EndedAs = Literal["completed", "failed", "cancelled", "handed_over"]
+"""A run that was handed over goes on at another worker, which tells how it ended."""
 
 
 class CallUsage(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -42,7 +43,10 @@ class CallUsage(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class RunFinished(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="run.finished", tag_field="event"):
-    """A run that has ended, however, with all of its model calls: each is known by the run and its place among them."""
+    """A run that has ended, however, with the model calls that one worker made for it.
+
+    `epoch` counts the workers that have driven the run. A call is known by its run, its epoch and its place in `calls`.
+    """
 
     run_id: UUID
     org_id: UUID
@@ -52,6 +56,7 @@ class RunFinished(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     ended_at: datetime
     calls: tuple[CallUsage, ...]
     api_key_id: UUID | None = None
+    epoch: int = 1
 
 
 _encoder = msgspec.json.Encoder()

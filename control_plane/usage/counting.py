@@ -50,7 +50,8 @@ async def count(session: AsyncSession, runs: Iterable[RunFinished], clock: Clock
     counted = [run for run in recent if run.org_id in known]
     if left_out := len(ids - known):
         log.warning("usage_left_out", organizations=left_out)
-    await _add(session, DailyMessages, _messages(await _new(session, UsageRun, [_run_row(run) for run in counted])))
+    ended = [_run_row(run) for run in counted if run.status != "handed_over"]
+    await _add(session, DailyMessages, _messages(await _new(session, UsageRun, ended)))
     calls = [row for run in counted for row in _call_rows(run)]
     await _add(session, DailyUsage, _sums(await _new(session, UsageCall, calls)))
 
@@ -88,13 +89,14 @@ def _table(kind: type[Any]) -> Table:
 
 def _run_row(run: RunFinished) -> dict[str, Any]:
     values = msgspec.structs.asdict(run)
-    del values["calls"]
+    del values["calls"], values["epoch"]
     return values
 
 
 def _call_rows(run: RunFinished) -> list[dict[str, Any]]:
     of_run = _run_row(run)
     del of_run["status"]
+    of_run["epoch"] = run.epoch
     return [{**of_run, "call": place, **msgspec.structs.asdict(call)} for place, call in enumerate(run.calls)]
 
 

@@ -5,9 +5,10 @@ from uuid import UUID
 
 from litestar import Response, Router, get
 from litestar.di import NamedDependency
-from litestar.params import FromPath, HeaderParameter, QueryParameter
+from litestar.params import FromPath, QueryParameter
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from control_plane.http.bodies import AnyRequest
 from control_plane.http.guards import may
 from control_plane.http.openapi import CSV, documented
 from control_plane.http.paging import DEFAULT_LIMIT, Cursor, Limit, Page, decode_cursor, page_of
@@ -36,7 +37,6 @@ Format = Annotated[
     Literal["json", "csv"] | None,
     QueryParameter(name="format", description="`csv` has all rows in one answer; so has `Accept: text/csv`."),
 ]
-Accept = Annotated[str | None, HeaderParameter(name="Accept", required=False)]
 
 V = TypeVar("V")
 
@@ -48,6 +48,7 @@ V = TypeVar("V")
     summary="What was used",
 )
 async def usage(
+    request: AnyRequest,
     org_id: FromPath[UUID],
     session: NamedDependency[AsyncSession],
     resources: NamedDependency[Resources],
@@ -55,13 +56,12 @@ async def usage(
     last: Last = None,
     group_by: GroupBy = "day",
     output: Format = None,
-    accept: Accept = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> Response[Page[UsageView]]:
     """Turns and tokens, by day, instance or model. A run counts on the day it ended, shortly after it has."""
     wanted = _filter(first, last, group_by, resources)
-    if _wants_csv(output, accept):
+    if _wants_csv(output, request.headers.get("accept", "")):
         return await _csv(session, org_id, wanted, UsageView.__struct_fields__, "usage")
     return await _page(session, org_id, wanted, limit, cursor, UsageView.of)
 
@@ -73,6 +73,7 @@ async def usage(
     summary="What it cost",
 )
 async def cost(
+    request: AnyRequest,
     org_id: FromPath[UUID],
     session: NamedDependency[AsyncSession],
     resources: NamedDependency[Resources],
@@ -80,13 +81,12 @@ async def cost(
     last: Last = None,
     group_by: GroupBy = "day",
     output: Format = None,
-    accept: Accept = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> Response[Page[CostView]]:
     """US dollars, by day, instance or model, by the prices that held when each run began."""
     wanted = _filter(first, last, group_by, resources)
-    if _wants_csv(output, accept):
+    if _wants_csv(output, request.headers.get("accept", "")):
         return await _csv(session, org_id, wanted, CostView.__struct_fields__, "cost")
     return await _page(session, org_id, wanted, limit, cursor, CostView.of)
 
@@ -102,10 +102,10 @@ def _filter(first: date | None, last: date | None, group_by: str, resources: Res
     return UsageFilter(first, last, frozenset(cast("list[Dimension]", dimensions)))
 
 
-def _wants_csv(output: str | None, accept: str | None) -> bool:
+def _wants_csv(output: str | None, accept: str) -> bool:
     if output is not None:
         return output == "csv"
-    types = [part.partition(";")[0].strip().lower() for part in (accept or "").split(",")]
+    types = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
     return "text/csv" in types and "application/json" not in types
 
 

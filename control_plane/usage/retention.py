@@ -38,12 +38,13 @@ async def prune(database: Database, clock: Clock, days: int) -> int:
 async def _prune_some(database: Database, limit: datetime) -> int:
     calls: Table = UsageCall.__table__  # type: ignore[assignment]  # plain tables: nobody wants the rows
     runs: Table = UsageRun.__table__  # type: ignore[assignment]
-    old_calls = select(calls.c.run_id, calls.c.call).where(calls.c.ended_at < limit).limit(BATCH)
+    key = calls.c.run_id, calls.c.epoch, calls.c.call
+    old_calls = select(*key).where(calls.c.ended_at < limit).limit(BATCH)
     old_runs = select(runs.c.run_id).where(runs.c.ended_at < limit).limit(BATCH)
     async with database() as session:
         connection = await session.connection()
         deletions = (
-            delete(calls).where(tuple_(calls.c.run_id, calls.c.call).in_(old_calls)),
+            delete(calls).where(tuple_(*key).in_(old_calls)),
             delete(runs).where(runs.c.run_id.in_(old_runs)),
         )
         gone = [(await connection.execute(deletion)).rowcount for deletion in deletions]

@@ -26,7 +26,7 @@ class UsageRun(Base):
 
 
 class UsageCall(Base):
-    """One model call of a run, by its place among them. That its row is there says that it was counted.
+    """One model call of a run, by its place among those of one worker. That its row is there says that it was counted.
 
     Prices, in US dollars per million tokens, are those that held for the run; None is unknown, not free.
     """
@@ -35,6 +35,7 @@ class UsageCall(Base):
     __table_args__ = (Index("ix_usage_calls_ended_at", "ended_at"), Index("ix_usage_calls_org_id", "org_id"))
 
     run_id: Mapped[UUID] = mapped_column(primary_key=True)
+    epoch: Mapped[int] = mapped_column(primary_key=True)
     call: Mapped[int] = mapped_column(primary_key=True)
     org_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id", ondelete="CASCADE"))
     instance_id: Mapped[UUID]

@@ -46,6 +46,7 @@ def upgrade() -> None:
     op.create_table(
         "usage_calls",
         sa.Column("run_id", sa.UUID(), nullable=False),
+        sa.Column("epoch", sa.BigInteger(), nullable=False),
         sa.Column("call", sa.BigInteger(), nullable=False),
         sa.Column("org_id", sa.UUID(), nullable=False),
         sa.Column("instance_id", sa.UUID(), nullable=False),
@@ -64,7 +65,7 @@ def upgrade() -> None:
         sa.Column("cached_price", sa.Numeric(12, 6), nullable=True),
         sa.Column("cost", sa.Numeric(24, 12), nullable=True),
         _of_organization("usage_calls"),
-        sa.PrimaryKeyConstraint("run_id", "call", name=op.f("pk_usage_calls")),
+        sa.PrimaryKeyConstraint("run_id", "epoch", "call", name=op.f("pk_usage_calls")),
     )
     for table in SINGLE:
         op.create_index(f"ix_{table}_ended_at", table, ["ended_at"], unique=False)

@@ -7,12 +7,31 @@ from runtime_worker.conversations.base import RunRecord, TokenUsage
 from runtime_worker.engines.base import ModelCall
 from runtime_worker.turn.run import Run
 from shared.pricing import PriceList, cost_of_call, price_list
-from shared.usage import CallUsage, RunFinished, encode_run
+from shared.usage import CallUsage, EndedAs, RunFinished, encode_run
 
 
 def usage_entry(org_id: UUID, record: RunRecord, calls: Iterable[CallUsage]) -> bytes:
-    """The entry of a run that is not going on any more."""
+    """The entry of a run that has ended."""
     status = record.status
+    ended_as: EndedAs = status if status == "completed" or status == "cancelled" else "failed"
+    return _entry(org_id, record, calls, ended_as, record.epoch)
+
+
+def entry_of_lost(org_id: UUID, record: RunRecord) -> bytes:
+    """The entry of a run that ends with the worker it had before the one of `record`.
+
+    Its call is in the place of that worker's first: if that one has told of its calls itself, this one is not counted.
+    """
+    return _entry(org_id, record, unknown_call(record), "failed", record.epoch - 1)
+
+
+def entry_of_handed_over(run: Run) -> bytes:
+    """The entry of a run that goes on at another worker."""
+    record = run.record()
+    return _entry(run.org_id, record, calls_of(run), "handed_over", record.epoch)
+
+
+def _entry(org_id: UUID, record: RunRecord, calls: Iterable[CallUsage], status: EndedAs, epoch: int) -> bytes:
     return encode_run(
         RunFinished(
             run_id=record.run_id,
@@ -20,9 +39,10 @@ def usage_entry(org_id: UUID, record: RunRecord, calls: Iterable[CallUsage]) -> 
             instance_id=record.instance_id,
             user_id=record.user_id,
             api_key_id=record.api_key_id,
-            status=status if status == "completed" or status == "cancelled" else "failed",
+            status=status,
             ended_at=record.ended_at or record.started_at,
             calls=tuple(calls),
+            epoch=epoch,
         )
     )
 

@@ -12,7 +12,7 @@ from runtime_worker.engines.base import RunRequest, RunResult
 from runtime_worker.metrics import RunMetrics
 from runtime_worker.models.base import ModelMessage, Usage
 from runtime_worker.pool.entry import Lease
-from runtime_worker.turn.accounting import calls_of, usage_entry
+from runtime_worker.turn.accounting import calls_of, entry_of_handed_over, usage_entry
 from runtime_worker.turn.backlog import SaveBacklog
 from runtime_worker.turn.compaction import Compactor, Overflow
 from runtime_worker.turn.endings import error_event, last_event
@@ -101,6 +101,8 @@ class Execution:
             run.stream.hand_over("error", error_event(WorkerLost()))
             self._reservations.let_go(run.run_id)
             self._count(run, "handed_over")
+            if run.calls:
+                await self._locks.tell(entry_of_handed_over(run))
             return
         await self._finish(run, result, duration_ms=round((self._clock.monotonic() - started) * 1000))
 

@@ -229,6 +229,14 @@ class RunLocks:
         except (RedisError, TimeoutError):
             self._unreleased[run_id] = org_id, conversation_id, epoch, usage_entry
 
+    async def tell(self, usage_entry: bytes) -> None:
+        """Have counted what a run used until now that goes on elsewhere. Never raises."""
+        try:
+            async with asyncio.timeout(RELEASE_SECONDS):
+                await self._redis.xadd(STREAM, {FIELD: usage_entry})
+        except (RedisError, TimeoutError) as error:
+            log.error("usage_of_a_handed_over_run_lost", reason=type(error).__name__)
+
     async def is_alive(self, org_id: UUID, run_id: UUID) -> bool:
         """Whether some worker drives the run, keeps its end to store it, or will take it over in a moment."""
         return await self._redis.zscore(CLAIMS, _member(org_id, run_id)) is not None

@@ -15,7 +15,7 @@ from runtime_worker.conversations.base import ConversationStore, Message, RunErr
 from runtime_worker.stream.journal import EventJournal
 from runtime_worker.stream.run_stream import RunStream
 from runtime_worker.stream.story import Story, ToldEvent, read_story
-from runtime_worker.turn.accounting import unknown_call, usage_entry
+from runtime_worker.turn.accounting import entry_of_lost
 from runtime_worker.turn.backlog import SaveBacklog
 from runtime_worker.turn.endings import ended_as_told, last_event
 from runtime_worker.turn.execution import estimate, token_usage
@@ -122,7 +122,7 @@ class Takeover:
             message_id=record.answer_id if story.text else None,
             epoch=lost.epoch,
         )
-        ended = msgspec.structs.replace(ended, usage_entry=usage_entry(lost.org_id, ended, unknown_call(ended)))
+        ended = msgspec.structs.replace(ended, usage_entry=entry_of_lost(lost.org_id, ended))
         saved = await self._backlog.save(lost.org_id, self._turn_end(ended, story))
         await self._over(lost, ended, stream, saved=saved)
         log.warning("run_taken_over", run_id=str(lost.run_id), org_id=str(lost.org_id), shown_chars=len(story.text))
@@ -130,7 +130,7 @@ class Takeover:
     async def _store_as_told(self, lost: LostRun, record: RunRecord, story: Story, end: ToldEvent) -> None:
         """Its worker had told the end while it could not be stored, and went before it could."""
         told = msgspec.structs.replace(ended_as_told(record, story, end, self._clock.now()), epoch=lost.epoch)
-        told = msgspec.structs.replace(told, usage_entry=usage_entry(lost.org_id, told, unknown_call(told)))
+        told = msgspec.structs.replace(told, usage_entry=entry_of_lost(lost.org_id, told))
         await self._backlog.save(lost.org_id, self._turn_end(told, story))
         await self._release(lost, told)
         log.warning("run_stored_as_told", run_id=str(lost.run_id), org_id=str(lost.org_id), status=told.status)

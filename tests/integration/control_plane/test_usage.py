@@ -143,6 +143,17 @@ async def test_a_run_that_a_second_worker_tells_of_adds_only_what_was_not_told(
     assert (summed["messages"], summed["failed"], summed["calls"], summed["output_tokens"]) == (1, 0, 2, 200)
 
 
+async def test_what_each_of_two_workers_did_for_a_run_adds_up(
+    tenant: Tenant, resources: Resources, counter: UsageCounter
+) -> None:
+    first = run(tenant.org_id, call(), status="handed_over")
+    second = run(tenant.org_id, call("large"), epoch=2, run_id=first.run_id, instance_id=first.instance_id)
+    await tell(resources, second, first)
+    await all_counted(resources, counter)
+    summed = await total(tenant)
+    assert (summed["messages"], summed["failed"], summed["calls"]) == (1, 0, 2)
+
+
 async def test_a_crash_between_counting_and_taking_out_counts_nothing_twice(
     tenant: Tenant, resources: Resources, counter: UsageCounter, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import cast
 
@@ -9,6 +10,8 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
+from runtime_worker.engines.base import EventSink, ModelCall, RunRequest
+from runtime_worker.models.base import Usage
 from runtime_worker.turn.run_locks import CLAIMS
 from shared.frameworks import Provider
 from shared.ids import new_id
@@ -20,9 +23,11 @@ from tests.fakes.control_plane import FakeControlPlane
 from tests.fakes.instances import instance_snapshot, llm_config_snapshot
 from tests.fakes.model_server import ModelServer
 from tests.fakes.model_steps import Gate, HangUp, Text, usage_of
-from tests.fakes.orchestrators import ScriptedBuilder
+from tests.fakes.orchestrators import ScriptedBuilder, say
 from tests.fakes.tcp_proxy import tcp_proxy
 from tests.integration.runtime_worker.test_api_keys import publish
+from tests.integration.runtime_worker.test_durable_runs import Pair, until
+from tests.integration.runtime_worker.test_leaving import pair as pair
 from tests.integration.runtime_worker.worker import Caller, RunningWorker, eventually, running_worker
 
 SMALL = ModelPrice(Provider.OPENAI, "small", Decimal("0.1"), Decimal("0.2"))
@@ -210,6 +215,26 @@ async def test_a_run_that_was_stored_and_not_told_is_told_by_whoever_finds_it(
     await redis.delete(STREAM)
     await redis.zadd(CLAIMS, {f"{instance.org_id}:{answer['run_id']}": 0})
     assert await told(redis, instance.org_id) == [run]
+
+
+async def test_a_run_that_is_handed_over_tells_what_it_used_until_then(
+    pair: Pair, instance: OrchestratorSnapshot, builder: ScriptedBuilder, redis: Redis
+) -> None:
+    async def asks_and_halts(request: RunRequest, sink: EventSink) -> None:
+        now = datetime.now(UTC)
+        request.calls.append(ModelCall("a_node", Provider.OPENAI, "small", Usage(10, 3), 5, now))
+        await say(sink, "shown so far")
+        await asyncio.Event().wait()
+
+    builder.script = asks_and_halts
+    async with pair.here.streaming(instance.instance_id, "go") as stream:
+        await until(stream, "shown so far")
+        await pair.one.worker.drain()
+    handed_over, ended = sorted(await told(redis, instance.org_id, 2), key=lambda run: run.status, reverse=True)
+    assert (handed_over.status, [call.output_tokens for call in handed_over.calls]) == ("handed_over", [3])
+    assert (ended.status, [call.model_name for call in ended.calls]) == ("failed", [""])
+    # Both name the same call, so only the first of them is counted.
+    assert (ended.run_id, ended.epoch) == (handed_over.run_id, handed_over.epoch)
 
 
 async def test_who_asked_with_an_api_key_is_told_by_its_id(
