@@ -3,7 +3,7 @@
 import asyncio
 import os
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from uuid import UUID
 
@@ -22,7 +22,8 @@ log = get_logger(__name__)
 class Topology:
     """Implements the pool's `Reports`. `describe` gives the record to announce, `report_all` fills the reports anew.
 
-    `replication` workers keep each hot-tier instance built.
+    `replication` workers keep each hot-tier instance built. `used_since` tells which instances had a run since the last
+    heartbeat.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Topology:
         self._is_cut_off = False
         self.on_membership: Callable[[], None] = lambda: None
         self.report_all: Callable[[], None] = lambda: None
+        self.used_since: Callable[[], Collection[UUID]] = lambda: ()
 
     @property
     def is_cut_off(self) -> bool:
@@ -117,7 +119,7 @@ class Topology:
         """Announce this worker and look who else is there."""
         own = self._describe()
         try:
-            await self._registry.announce(own)
+            await self._registry.announce(own, used=self.used_since())
             live = await self._registry.live()
         except RedisError as error:
             if not self._is_cut_off:
@@ -138,6 +140,13 @@ class Topology:
             self._places = places
             self._owners.clear()
             self.on_membership()
+
+    async def recently_used(self) -> list[UUID]:
+        """What was used last on any worker, the latest first; nothing while the registry is away."""
+        try:
+            return await self._registry.recently_used()
+        except RedisError:
+            return []
 
     async def leave(self) -> None:
         try:

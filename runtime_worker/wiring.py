@@ -19,9 +19,10 @@ from runtime_worker.conversations.service import ConversationService
 from runtime_worker.engines.registry import shared_template_count
 from runtime_worker.metrics import RunMetrics, WorkerState
 from runtime_worker.pool.entry import Builder
-from runtime_worker.pool.eviction import PoolLimits
+from runtime_worker.pool.eviction import MB, PoolLimits
 from runtime_worker.pool.heap import Heap
 from runtime_worker.pool.pool import OrchestratorPool
+from runtime_worker.pool.preparation import Prewarming
 from runtime_worker.pool.reconciler import Reconciler
 from runtime_worker.shared_parts import SharedParts
 from runtime_worker.stream.journal import EventJournal
@@ -140,13 +141,18 @@ class Worker:
             clock,
             self.topology,
             limits=PoolLimits(
-                settings.pool.max_hot_pool_size, settings.pool.demand_ttl_seconds, settings.pool.warm_ttl_seconds
+                settings.pool.max_hot_pool_size,
+                settings.pool.demand_ttl_seconds,
+                settings.pool.warm_ttl_seconds,
+                settings.pool.memory_mb * MB,
             ),
             owns=self.topology.owns,
+            prewarming=Prewarming(settings.pool.prewarm, settings.pool.prewarm_count),
             on_built=self._heap.built,
         )
         self.topology.on_membership = self.pool.ownership_changed
         self.topology.report_all = self.pool.report_all
+        self.topology.used_since = self.pool.used_since
         self._parts.bundles.on_installing = self.pool.explain_build
         self.reconciler = Reconciler(self.pool, self.control_plane.changes, self._heap)
         self.events = EventConsumer(
@@ -208,6 +214,7 @@ class Worker:
         await self._parts.open()
         # Who else is there decides which hot instances are ours, so it comes before the first look at the feed.
         await self.topology.beat()
+        self.pool.remember(await self.topology.recently_used())
         start = self._background.start
         start("heartbeat", self.topology.run())
         start("reconciler", self.reconciler.run())
@@ -300,4 +307,8 @@ class Worker:
             plugin_hosts=self._parts.hosts.running_count,
             plugin_circuits=self._parts.hosts.circuits,
             joining=not self.topology.is_serving,
+            hosts_mb=round(self._parts.hosts.resident_bytes / MB, 1),
+            pool_mb=round(self.pool.memory_bytes / MB, 2),
+            pool_limit_mb=self.settings.pool.memory_mb,
+            build_queue=self.pool.build_queue_length,
         )

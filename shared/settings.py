@@ -23,6 +23,7 @@ MIN_SECRET_CHARS = 32
 
 EnvironmentName = Literal["development", "production"]
 Egress = Literal["allow", "deny"]
+Prewarm = Literal["recent", "all", "none"]
 
 
 class ProcessSettings(msgspec.Struct, frozen=True):
@@ -133,12 +134,17 @@ class PoolSettings(msgspec.Struct, frozen=True):
     """How much a worker keeps in memory, and for how long what nobody uses.
 
     `hot_replication` workers keep each hot-tier instance built.
+    `memory_mb` is for all built orchestrators together, with the processes of their plugins. At start the snapshots of
+    `prewarm` are fetched: `recent` are the `prewarm_count` used last.
     """
 
     max_hot_pool_size: int = 200
     demand_ttl_seconds: int = 900
     warm_ttl_seconds: int = 3600
     hot_replication: int = 1
+    memory_mb: int = 1024
+    prewarm: Prewarm = "recent"
+    prewarm_count: int = 100
 
 
 class PluginHostSettings(msgspec.Struct, frozen=True):
@@ -255,6 +261,9 @@ def read_worker_settings(variables: Mapping[str, str]) -> WorkerSettings:
             demand_ttl_seconds=env.integer("DEMAND_TTL_SECONDS", 900, 1, 7 * 24 * 3600),
             warm_ttl_seconds=env.integer("WARM_TTL_SECONDS", 3600, 1, 7 * 24 * 3600),
             hot_replication=env.integer("HOT_REPLICATION", 1, 1, 100),
+            memory_mb=env.integer("POOL_MEMORY_MB", 1024, 16, 1024 * 1024),
+            prewarm=_prewarm(env),
+            prewarm_count=env.integer("PREWARM_COUNT", 100, 1, 100_000),
         ),
         plugin_hosts=PluginHostSettings(
             egress="deny" if env.choice("PLUGIN_EGRESS", ("allow", "deny"), "allow") == "deny" else "allow",
@@ -381,6 +390,11 @@ def _single_sign_on(env: Environment, process: ProcessSettings) -> SingleSignOnS
         org_admin_roles=frozenset(env.names("OIDC_ORG_ADMIN_ROLES")),
         sys_admin_roles=frozenset(env.names("OIDC_SYS_ADMIN_ROLES")),
     )
+
+
+def _prewarm(env: Environment) -> Prewarm:
+    which = env.choice("PREWARM", ("recent", "all", "none"), "recent")
+    return "all" if which == "all" else "none" if which == "none" else "recent"
 
 
 def _index(env: Environment) -> str | None:

@@ -1,10 +1,11 @@
 """The live registry of runtime workers in Redis.
 
 `worker:{worker_id}` is a worker's record (JSON, expires when heartbeats stop), `workers` lists ids by last heartbeat,
-`worker:{worker_id}:instances` maps instance ids to what that worker last did with them.
+`worker:{worker_id}:instances` maps instance ids to what that worker last did with them. `recently_used` lists instance
+ids by their last run on any worker; a worker that starts prepares those first.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Literal, cast
 from uuid import UUID
@@ -18,6 +19,7 @@ from shared.snapshots import PluginSource
 HEARTBEAT_SECONDS = 1.0
 RECORD_SECONDS = 5
 """A worker that has not been heard of for this long is dead to the gateway (the fleet contract allows 5 s)."""
+MAX_RECENTLY_USED = 10_000
 
 LoadState = Literal["building", "ready", "failed", "unloaded"]
 
@@ -40,6 +42,9 @@ class WorkerRecord(msgspec.Struct, frozen=True):
 
     One that is `joining` still builds what will be its to keep, one that is `draining` takes no more requests.
     `plugin_hosts` counts the processes it runs plugins in, `plugin_circuits` names the plugins that crashed there.
+    `rss_mb` is what the process itself has resident, `hosts_mb` what those of its plugins have; `pool_mb` what of all
+    this is held by orchestrators that are built, of `pool_limit_mb` that they may hold. `build_queue` counts those that
+    wait to be built.
     """
 
     worker_id: str
@@ -59,6 +64,10 @@ class WorkerRecord(msgspec.Struct, frozen=True):
     plugin_hosts: int = 0
     plugin_circuits: tuple[PluginCircuit, ...] = ()
     joining: bool = False
+    hosts_mb: float = 0.0
+    pool_mb: float = 0.0
+    pool_limit_mb: float = 0.0
+    build_queue: int = 0
 
     @property
     def is_serving(self) -> bool:
@@ -85,11 +94,15 @@ class WorkerRegistry:
         self._redis = redis
         self._clock = clock
 
-    async def announce(self, record: WorkerRecord) -> None:
-        """Write a heartbeat."""
+    async def announce(self, record: WorkerRecord, *, used: Collection[UUID] = ()) -> None:
+        """Write a heartbeat, and which instances had a run since the last one."""
+        now = self._clock.now().timestamp()
         async with self._redis.pipeline(transaction=False) as pipe:
             pipe.set(_record(record.worker_id), msgspec.json.encode(record), ex=RECORD_SECONDS)
-            pipe.zadd("workers", {record.worker_id: self._clock.now().timestamp()})
+            pipe.zadd("workers", {record.worker_id: now})
+            if used:
+                pipe.zadd("recently_used", dict.fromkeys(map(str, used), now))
+                pipe.zremrangebyrank("recently_used", 0, -MAX_RECENTLY_USED - 1)
             pipe.expire(_instances(record.worker_id), RECORD_SECONDS * 2)
             await pipe.execute()
 
@@ -121,6 +134,11 @@ class WorkerRegistry:
         raws = await self._redis.mget([_record(i.decode()) for i in ids])
         records = [msgspec.json.decode(raw, type=WorkerRecord) for raw in raws if raw is not None]
         return sorted(records, key=lambda r: r.worker_id)
+
+    async def recently_used(self) -> list[UUID]:
+        """Instances by their last run, the latest first."""
+        ids = cast("list[bytes]", await self._redis.zrevrange("recently_used", 0, MAX_RECENTLY_USED))
+        return [UUID(i.decode()) for i in ids]
 
     async def fleet(self) -> list[tuple[WorkerRecord, list[InstanceState]]]:
         """Every live worker with all it says about instances, by instance id."""

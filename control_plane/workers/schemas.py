@@ -22,7 +22,9 @@ class InstanceView(msgspec.Struct):
 class WorkerView(msgspec.Struct):
     """One live worker process. `capacity` is how many runs it takes at once.
 
-    `plugin_hosts` counts its plugin processes; `plugin_circuits` are the plugins whose process crashed there.
+    `plugin_hosts` counts its plugin processes; `plugin_circuits` are the plugins whose process crashed there. `rss_mb`
+    is what the worker has resident and `hosts_mb` what its plugin processes have; `pool_mb` of it is held by built
+    orchestrators, of the `pool_limit_mb` that they may hold. `build_queue` are those waiting to be built.
     """
 
     worker_id: str
@@ -38,6 +40,13 @@ class WorkerView(msgspec.Struct):
     cold: int
     plugin_hosts: int
     plugin_circuits: tuple[PluginCircuit, ...]
+    shared_models: int
+    shared_bundles: int
+    shared_templates: int
+    hosts_mb: float
+    pool_mb: float
+    pool_limit_mb: float
+    build_queue: int
     instances: list[InstanceView]
 
     @classmethod
@@ -47,7 +56,11 @@ class WorkerView(msgspec.Struct):
 
 
 class PoolStatsView(msgspec.Struct):
-    """Totals over the live workers; `estimated_memory_mb` is what their processes hold resident."""
+    """Totals over the live workers, as each said last.
+
+    `estimated_memory_mb` is what they and their plugins' processes have resident; pages that processes share count for
+    each. `pool_mb` is the part of it that built orchestrators hold.
+    """
 
     cold_count: int
     warm_count: int
@@ -56,4 +69,6 @@ class PoolStatsView(msgspec.Struct):
     shared_bundles: int
     shared_templates: int
     estimated_memory_mb: float
+    pool_mb: float
+    build_queue: int
     workers: list[WorkerView]

@@ -22,6 +22,8 @@ class FleetService:
             shared_models=sum(r.shared_models for r in records),
             shared_bundles=sum(r.shared_bundles for r in records),
             shared_templates=sum(r.shared_templates for r in records),
-            estimated_memory_mb=round(sum(r.rss_mb for r in records), 1),
+            estimated_memory_mb=round(sum(r.rss_mb + r.hosts_mb for r in records), 1),
+            pool_mb=round(sum(r.pool_mb for r in records), 1),
+            build_queue=sum(r.build_queue for r in records),
             workers=[WorkerView.of(record, states) for record, states in fleet],
         )

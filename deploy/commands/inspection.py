@@ -48,11 +48,15 @@ def stats(data_dir: DataDirOption = DEFAULT_DATA_DIR, as_json: JsonOption = Fals
     if as_json:
         typer.echo(msgspec.json.encode(records))
         return
-    table = Table("worker", "url", "runs", "hot", "warm", "cold", "models", "bundles", "MB", "state", box=None)
+    counts = ("hot", "warm", "cold", "waiting", "models", "bundles", "templates")
+    table = Table("worker", "url", "runs", *counts, "pool MB", "MB", "plugins MB", "state", box=None)
     for r in records:
         runs = f"{r.active_runs}/{r.capacity}"
-        numbers = (r.hot, r.warm, r.cold, r.shared_models, r.shared_bundles, round(r.rss_mb))
-        table.add_row(r.worker_id, r.url, runs, *map(str, numbers), "draining" if r.draining else "serving")
+        shared = (r.shared_models, r.shared_bundles, r.shared_templates)
+        numbers = (r.hot, r.warm, r.cold, r.build_queue, *shared)
+        memory = (f"{r.pool_mb:.1f}/{r.pool_limit_mb:.0f}", f"{r.rss_mb:.0f}", f"{r.hosts_mb:.0f}")
+        state = "draining" if r.draining else "serving"
+        table.add_row(r.worker_id, r.url, runs, *map(str, numbers), *memory, state)
     print_table(table)
 
 

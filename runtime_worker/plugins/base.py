@@ -31,6 +31,11 @@ class PluginBundle(Protocol):
         """What a specialized agent tells about itself; empty for the others."""
         ...
 
+    @property
+    def resident_bytes(self) -> int:
+        """What it holds in memory now: its process, or what there is of it in this one."""
+        ...
+
     async def call(self, tool: str, arguments: dict[str, Any], *, timeout_seconds: float) -> ToolOutcome:
         """Run one tool. Never raises for what the tool does: errors, time-outs and bad arguments are outcomes."""
         ...

@@ -11,7 +11,7 @@ from runtime_worker.plugins.circuit import Circuit
 from runtime_worker.plugins.cpu_budget import CpuBudget
 from runtime_worker.plugins.host_process import HostLost, HostProcess, launched_and_started
 from runtime_worker.plugins.launching import MIB, HostLauncher, Surroundings
-from runtime_worker.plugins.usage import Usage
+from runtime_worker.plugins.usage import Usage, usage_of
 from shared.errors import PluginLoadFailed, ToolFailed
 from shared.logging import get_logger
 from shared.plugin_host.messages import (
@@ -76,6 +76,7 @@ class HostedBundle:
         self._circuit = Circuit(self._loop.time)
         self._budget = CpuBudget(parts.launcher.settings.cpu_seconds)
         self._used_at = self._measured_at = self._loop.time()
+        self._resident_bytes = 0
         self._last_reason = ""
         self._is_closed = False
 
@@ -109,6 +110,11 @@ class HostedBundle:
         return self._host.process_id if self._host else None
 
     @property
+    def resident_bytes(self) -> int:
+        """Of the host that takes calls; none while it is idle and stopped."""
+        return self._resident_bytes if self._host else 0
+
+    @property
     def circuit(self) -> PluginCircuit:
         return PluginCircuit(
             org_id=self._org_id,
@@ -124,7 +130,9 @@ class HostedBundle:
     async def open(self) -> None:
         """Start it for the first time. Raises PluginLoadFailed."""
         try:
-            await self._usable_host()
+            host = await self._usable_host()
+            usage = usage_of(host.process_id)
+            self._resident_bytes = usage.resident_bytes if usage else 0
         except HostLost as error:
             raise PluginLoadFailed(f"{self._name} could not be started: {error}") from None
         except PluginLoadFailed as error:
@@ -168,6 +176,7 @@ class HostedBundle:
         if host is None:
             return
         if usage is not None:
+            self._resident_bytes = usage.resident_bytes
             self._budget.measured(usage.cpu_seconds, elapsed)
             if usage.resident_bytes > limits.memory_mb * MIB:
                 host.kill(f"it used more than {limits.memory_mb} MB of memory", is_crash=True)

@@ -52,6 +52,11 @@ class PluginHosts:
         return sum(bundle.process_id is not None for bundle in self._bundles)
 
     @property
+    def resident_bytes(self) -> int:
+        """What the hosts have resident; pages that several share count for each."""
+        return sum(bundle.resident_bytes for bundle in self._bundles)
+
+    @property
     def circuits(self) -> tuple[PluginCircuit, ...]:
         """Of plugins that ever crashed, the worst first."""
         crashed = [c for bundle in self._bundles if (c := bundle.circuit).crashes]

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from runtime_worker.plugins.base import PluginTool, ToolOutcome
 from runtime_worker.plugins.packages import PackageCache
+from runtime_worker.pool.footprint import footprint_bytes
 from shared.errors import PluginLoadFailed, ToolFailed
 from shared.logging import get_logger
 from shared.packages.modules import PackageModules
@@ -32,6 +33,8 @@ class InProcessBundle:
         self._modules = modules
         self._running: RunningAgent | None = running
         self._abandoned: set[asyncio.Task[Any]] = set()
+        # Its modules cannot be told apart from what they import; they are the platform's own.
+        self.resident_bytes = footprint_bytes(running.tools)
 
     @property
     def pid(self) -> str:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from runtime_worker.plugins.base import PluginTool, ToolOutcome
 from runtime_worker.plugins.mcp_connection import MCPConnection
 from runtime_worker.plugins.mcp_results import outcome_of
+from runtime_worker.pool.footprint import footprint_bytes
 from shared.errors import MCPServerUnavailable, ToolFailed
 from shared.logging import get_logger
 from shared.plugin_host.results import as_text
@@ -32,6 +33,7 @@ class MCPBundle:
         self._allowed = None if allowed is None else frozenset(allowed)
         self._listed: tuple[ToolDescription, ...] | None = None
         self._tools: tuple[PluginTool, ...] = ()
+        self._tools_bytes = 0
 
     @property
     def tools(self) -> tuple[PluginTool, ...]:
@@ -43,7 +45,12 @@ class MCPBundle:
                 if self._allowed is None or tool.name in self._allowed
             )
             self._listed = listed
+            self._tools_bytes = footprint_bytes(self._tools)
         return self._tools
+
+    @property
+    def resident_bytes(self) -> int:
+        return self._tools_bytes
 
     async def call(self, tool: str, arguments: dict[str, Any], *, timeout_seconds: float) -> ToolOutcome:
         if all(offered.name != tool for offered in self.tools):

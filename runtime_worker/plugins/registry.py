@@ -37,6 +37,7 @@ class _Entry:
     def __init__(self, plugin: PluginSnapshot, loading: "asyncio.Task[PluginBundle]") -> None:
         self.digest, self.lock = plugin.digest, plugin.lock
         self.loading = loading
+        self.bundle: PluginBundle | None = None
         self.uses = 0
 
 
@@ -96,8 +97,10 @@ class BundleRegistry:
             # Shielded: one who gives up must not take the bundle from the others who wait for it.
             bundle = await asyncio.shield(entry.loading)
         except BaseException:
-            await asyncio.shield(self._drop(key, entry))
+            if self._is_last_use(key, entry):
+                await asyncio.shield(_end(entry))
             raise
+        entry.bundle = bundle
         self._held[bundle] = (key, entry)
         return bundle
 
@@ -106,9 +109,8 @@ class BundleRegistry:
         if bundle not in self._held:
             raise ValueError("the bundle is not one of this registry's, or was released too often")
         key, entry = self._held[bundle]
-        if entry.uses == 1:
-            del self._held[bundle]
-        await asyncio.shield(self._drop(key, entry))
+        if self._is_last_use(key, entry):
+            await asyncio.shield(_end(entry))
 
     async def close(self) -> None:
         """Close every bundle, used or not, and the package store. The process is about to end."""
@@ -143,14 +145,17 @@ class BundleRegistry:
             return self._given
         return self._in_process if plugin.trusted and plugin.source == "system" else self.hosts
 
-    async def _drop(self, key: Hashable, entry: _Entry) -> None:
+    def _is_last_use(self, key: Hashable, entry: _Entry) -> bool:
+        """Count one use less. Nothing here awaits: of those who give up together, exactly one ends it."""
         entry.uses -= 1
         if entry.uses > 0:
-            return
-        # Out of the registry before anything is awaited: whoever comes now gets a bundle of its own.
+            return False
+        # Whoever comes now gets a bundle of its own.
         if self._entries.get(key) is entry:
             del self._entries[key]
-        await _end(entry)
+        if entry.bundle is not None:
+            self._held.pop(entry.bundle, None)
+        return True
 
 
 async def _end(entry: _Entry) -> None:

@@ -1,7 +1,7 @@
 """Building one orchestrator out of shared parts, and giving the parts back."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from runtime_worker.engines.base import EngineParts, Orchestrator
 from runtime_worker.engines.choices import ModelKey, llm_config, model_keys
@@ -10,6 +10,7 @@ from runtime_worker.models.base import ModelClient
 from runtime_worker.models.registry import ModelRegistry
 from runtime_worker.plugins.base import PluginBundle
 from runtime_worker.plugins.registry import BundleRegistry
+from runtime_worker.pool.footprint import footprint_bytes
 from shared.errors import OrchestratorBuildFailed, SecretUnreadable
 from shared.security.key_wrapping import KeyWrapping, data_keyring
 from shared.snapshots import OrchestratorSnapshot
@@ -25,6 +26,7 @@ class BuiltFromParts:
         self._clients: dict[ModelKey, ModelClient] = {}
         self._plugins: list[PluginBundle] = []
         self._orchestrator: Orchestrator | None = None
+        self.own_bytes = 0
 
     @property
     def orchestrator(self) -> Orchestrator:
@@ -35,6 +37,10 @@ class BuiltFromParts:
     @property
     def models(self) -> Mapping[ModelKey, ModelClient]:
         return self._clients
+
+    @property
+    def bundles(self) -> Sequence[PluginBundle]:
+        return self._plugins
 
     async def build(self, snapshot: OrchestratorSnapshot) -> None:
         try:
@@ -57,6 +63,10 @@ class BuiltFromParts:
         # One turn of the loop for everybody else, so that builds do not follow one upon the other before live streams.
         await asyncio.sleep(0)
         self._orchestrator = await engine.build(snapshot, EngineParts(self._clients, tuple(self._plugins)))
+        shared = [*self._clients.values(), *self._plugins, engine]
+        for plugin_bundle in self._plugins:
+            shared += plugin_bundle.tools
+        self.own_bytes = footprint_bytes(self._orchestrator, shared=shared)
 
     async def close(self) -> None:
         self._orchestrator = None

@@ -5,16 +5,15 @@ from collections.abc import Callable
 from uuid import UUID
 
 from runtime_worker.pool.entry import Builder, BuildFailure, Built, Entry, Generation, Reports, SnapshotSource
-from runtime_worker.pool.eviction import retry_delay_seconds
+from runtime_worker.pool.eviction import Memory, retry_delay_seconds
 from runtime_worker.pool.index import PoolIndex
+from runtime_worker.pool.slots import BuildSlots, Urgency
 from shared.clock import Clock
 from shared.errors import DomainError, LLMConfigDisabled, NotFound, OrchestratorBuildFailed, StoreUnavailable
 from shared.logging import get_logger
 from shared.snapshots import OrchestratorSnapshot
 from shared.workers import InstanceState, LoadState
 
-PARALLEL_BUILDS = 2
-"""Builds share the loop with live streams; more at once would not finish sooner, only stall them longer."""
 PARALLEL_FETCHES = 4
 """Of snapshots that nobody waits for: a new price of a popular model concerns every instance at once."""
 
@@ -35,7 +34,10 @@ class Builds:
         take_snapshot: Callable[[OrchestratorSnapshot], None],
         on_gone: Callable[[UUID], None],
         on_built: Callable[..., None],
+        make_room: Callable[[], None],
+        on_free: Callable[[], None],
     ) -> None:
+        """`make_room` is called after every build, `on_free` when the last run let go of one."""
         self._index = index
         self._builder = builder
         self._fetch = fetch
@@ -44,9 +46,22 @@ class Builds:
         self._take_snapshot = take_snapshot
         self._on_gone = on_gone
         self._on_built = on_built
-        self._slots = asyncio.Semaphore(PARALLEL_BUILDS)
+        self._make_room = make_room
+        self._on_free = on_free
+        self._slots = BuildSlots()
         self._fetch_slots = asyncio.Semaphore(PARALLEL_FETCHES)
+        self._open: set[Generation] = set()
         self._closing: set[asyncio.Task[None]] = set()
+
+    @property
+    def waiting_count(self) -> int:
+        """Builds that wait for their turn."""
+        return self._slots.waiting_count
+
+    def memory(self) -> Memory:
+        """What all builds hold that may serve or have a run, replaced ones included."""
+        parts = {id(bundle): bundle.resident_bytes for generation in self._open for bundle in generation.bundles}
+        return Memory((generation.holding for generation in self._open), parts)
 
     def start(self, entry: Entry) -> "asyncio.Task[None]":
         """The one build of this instance: the running one if there is one. It never raises what the instance caused."""
@@ -59,6 +74,20 @@ class Builds:
         """Have runs that begin from now on see the newest snapshot of a build that stays as it is."""
         if entry.refreshing is None:
             entry.refreshing = asyncio.create_task(self._refresh(entry), name=f"refresh-{entry.instance_id}")
+
+    async def wait_for(self, entry: Entry) -> None:
+        """Build it because a request needs it."""
+        build = self.start(entry)
+        entry.waiting += 1
+        self._slots.hurry(entry)
+        try:
+            await asyncio.shield(build)
+        except asyncio.CancelledError:
+            entry.waiting -= 1
+            self._on_free()
+            raise
+        # Nobody is told: it is about to be leased, and must not be sent away before that.
+        entry.waiting -= 1
 
     def explain(self, instance_id: UUID, stage: str) -> None:
         """Tell what a build that takes long is waiting for."""
@@ -121,20 +150,37 @@ class Builds:
     async def _build(self, entry: Entry) -> None:
         """Build until what is hot is what is newest, or it turns out that this cannot be."""
         try:
-            while entry.may_serve and not entry.is_current and self._index.holds(entry):
-                async with self._slots:
-                    await self._build_once(entry)
-        except NotFound:
-            self._on_gone(entry.instance_id)
-        except DomainError as error:
-            self._note_failure(entry, error)
-        except Exception as error:  # A plugin or an engine may raise anything; it must not take the pool along.
-            log.exception("build_crashed", instance_id=str(entry.instance_id), org_id=str(entry.org_id))
-            self._note_failure(entry, OrchestratorBuildFailed(f"building it ended in {type(error).__name__}"))
+            may_go_on = True
+            while may_go_on and entry.may_serve and not entry.is_current and self._index.holds(entry):
+                async with self._slots.one(entry, entry.org_id, _urgency(entry)):
+                    may_go_on = await self._try(entry)
         finally:
             entry.building = entry.build_stage = None
         if entry.is_current and entry.may_serve and self._index.holds(entry):
             self.report(entry, "ready")
+        self._make_room()
+
+    async def _try(self, entry: Entry) -> bool:
+        """One attempt; whether another is worth it at once, should what is hot not be what is newest yet."""
+        revision = entry.revision
+        try:
+            await self._build_once(entry)
+        except NotFound:
+            self._on_gone(entry.instance_id)
+            return False
+        except DomainError as error:
+            failure = error
+        except Exception as error:  # A plugin or an engine may raise anything; it must not take the pool along.
+            log.exception("build_crashed", instance_id=str(entry.instance_id), org_id=str(entry.org_id))
+            failure = OrchestratorBuildFailed(f"building it ended in {type(error).__name__}")
+        else:
+            return True
+        if entry.revision > revision:
+            # It says nothing of what the instance has become meanwhile.
+            log.info("build_outdated", instance_id=str(entry.instance_id), revision=revision, code=failure.code)
+            return True
+        self._note_failure(entry, failure)
+        return False
 
     async def _build_once(self, entry: Entry) -> None:
         snapshot = entry.snapshot
@@ -168,7 +214,8 @@ class Builds:
 
     def _put_in_place(self, entry: Entry, built: Built, snapshot: OrchestratorSnapshot) -> None:
         """Serve the new build, unless the world has moved past it while it was made."""
-        generation = Generation(built, snapshot, self._close_later)
+        generation = Generation(built, snapshot, close=self._close_later, on_free=self._on_free)
+        self._open.add(generation)
         is_newer = entry.current is None or snapshot.revision > entry.current.revision
         if not (is_newer and entry.may_serve and self._index.holds(entry)):
             generation.retire()
@@ -177,6 +224,9 @@ class Builds:
             generation.revision = entry.revision
         replaced = self._index.set_current(entry, generation)
         entry.failure = None
+        if replaced is None:
+            # Or what was built after a long sleep would be the first to make room.
+            entry.last_used = self._clock.monotonic()
         self._on_built(replaces=replaced is not None)
         if replaced is not None:
             replaced.retire()
@@ -200,14 +250,22 @@ class Builds:
         if self._index.holds(entry) and entry.may_serve:
             self.report(entry, "failed", error.detail)
 
-    def _close_later(self, built: Built) -> None:
-        task = asyncio.create_task(_close(built), name="close-orchestrator")
+    def _close_later(self, generation: Generation) -> None:
+        # It still holds its parts, but nothing more can be done about that.
+        self._open.discard(generation)
+        task = asyncio.create_task(_close(generation), name="close-orchestrator")
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
 
-async def _close(built: Built) -> None:
+async def _close(generation: Generation) -> None:
     try:
-        await built.close()
+        await generation.close()
     except Exception:  # A plugin's clean-up may raise anything; nobody waits for it who could act on it.
         log.exception("orchestrator_close_failed")
+
+
+def _urgency(entry: Entry) -> Urgency:
+    if entry.waiting:
+        return Urgency.REQUESTED
+    return Urgency.PREPARED if entry.current is None else Urgency.SERVING

@@ -1,7 +1,7 @@
 """What the pool knows of one instance, and the lease that keeps a built orchestrator alive while a run uses it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Literal, Protocol
 from uuid import UUID
 
@@ -10,6 +10,8 @@ import msgspec
 from runtime_worker.engines.base import Orchestrator
 from runtime_worker.engines.choices import ModelKey
 from runtime_worker.models.base import ModelClient
+from runtime_worker.plugins.base import PluginBundle
+from runtime_worker.pool.eviction import Holding
 from shared.errors import DomainError, LLMConfigDisabled, OrchestratorBuildFailed, StoreUnavailable
 from shared.snapshots import InstanceChange, InstanceStatus, OrchestratorSnapshot, Tier
 from shared.workers import InstanceState
@@ -28,6 +30,16 @@ class Built(Protocol):
         """The models acquired for the instance."""
         ...
 
+    @property
+    def bundles(self) -> Sequence[PluginBundle]:
+        """The plugin bundles acquired for the instance; other instances may hold them too."""
+        ...
+
+    @property
+    def own_bytes(self) -> int:
+        """What ends with this orchestrator, measured when it was built."""
+        ...
+
     async def close(self) -> None: ...
 
 
@@ -37,12 +49,23 @@ class Generation:
     Its snapshot may be replaced by a newer one that would be built alike.
     """
 
-    def __init__(self, built: Built, snapshot: OrchestratorSnapshot, close: Callable[[Built], None]) -> None:
+    def __init__(
+        self,
+        built: Built,
+        snapshot: OrchestratorSnapshot,
+        *,
+        close: "Callable[[Generation], None]",
+        on_free: Callable[[], None],
+    ) -> None:
+        """`close` is called once, `on_free` whenever the last lease ended."""
         self.snapshot = snapshot
         # Rises above the snapshot's when a newer revision turns out to have the same configuration.
         self.revision = snapshot.revision
+        self.bundles = tuple(built.bundles)
+        self.holding = Holding(built.own_bytes, frozenset(map(id, self.bundles)))
         self._built = built
         self._close = close
+        self._on_free = on_free
         self._leases = 0
         self._is_retired = False
 
@@ -71,10 +94,16 @@ class Generation:
     def release(self) -> None:
         self._leases -= 1
         self._close_when_free()
+        if self._leases == 0:
+            self._on_free()
+
+    async def close(self) -> None:
+        """Give the parts back. Only whoever was told to close it calls this, once."""
+        await self._built.close()
 
     def _close_when_free(self) -> None:
         if self._is_retired and self._leases == 0:
-            self._close(self._built)
+            self._close(self)
 
 
 class Lease:
@@ -116,15 +145,16 @@ class Entry:
         "current",
         "failure",
         "instance_id",
-        "is_evicted_by_pressure",
         "is_unloaded",
         "last_used",
         "org_id",
+        "pressed_until",
         "refreshing",
         "revision",
         "snapshot",
         "status",
         "tier",
+        "waiting",
     )
 
     def __init__(self, change: InstanceChange, now: float) -> None:
@@ -137,7 +167,10 @@ class Entry:
         self.build_stage: str | None = None
         self.refreshing: asyncio.Task[None] | None = None
         self.last_used = now
-        self.is_evicted_by_pressure = False
+        # Until then it is not built again without a request, because it had to make room.
+        self.pressed_until = 0.0
+        # How many requests wait for its build.
+        self.waiting = 0
         self.take(change)
 
     def take(self, change: InstanceChange) -> None:
@@ -156,6 +189,11 @@ class Entry:
     @property
     def may_serve(self) -> bool:
         return self.status == "active" and not self.is_unloaded
+
+    @property
+    def is_busy(self) -> bool:
+        """Leased, waited for, or being built anew: not to be sent away."""
+        return self.waiting > 0 or self.building is not None or (self.current is not None and self.current.is_leased)
 
     @property
     def is_current(self) -> bool:

@@ -5,6 +5,9 @@ from uuid import UUID
 from runtime_worker.pool.entry import Entry, Generation
 from shared.snapshots import InstanceChange, OrchestratorSnapshot
 
+MAX_GONE = 10_000
+"""So many instances that went last are remembered: no message is late by more than that."""
+
 
 class PoolIndex:
     """Entries by instance. All changes of residency go through here, so that the subsets are always right."""
@@ -49,7 +52,10 @@ class PoolIndex:
 
     def remove(self, instance_id: UUID, revision: int) -> Entry | None:
         """Forget an instance, but not that it is gone: a late message must not bring it back."""
+        self._gone.pop(instance_id, None)
         self._gone[instance_id] = revision
+        if len(self._gone) > MAX_GONE:
+            del self._gone[next(iter(self._gone))]
         self.hot_tier.pop(instance_id, None)
         self.warm.pop(instance_id, None)
         self.hot.pop(instance_id, None)

@@ -1,15 +1,17 @@
 """The pool of orchestrators of this process: which instances exist, which are built, and who uses them."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
 import msgspec
 
 from runtime_worker.pool.builds import Builds
 from runtime_worker.pool.entry import Builder, Entry, Lease, Reports, SnapshotSource
-from runtime_worker.pool.eviction import HotView, PoolLimits, choose_cooling, choose_evictions
+from runtime_worker.pool.eviction import PoolLimits, choose_cooling
 from runtime_worker.pool.index import PoolIndex
+from runtime_worker.pool.preparation import NOTHING, Preparation, Prewarming
+from runtime_worker.pool.room import Room
 from shared.clock import Clock
 from shared.errors import NotFound, OrchestratorDeactivated, OrchestratorNotLoaded, StoreUnavailable
 from shared.snapshots import InstanceChange, OrchestratorSnapshot
@@ -39,6 +41,7 @@ class OrchestratorPool:
         *,
         limits: PoolLimits,
         owns: Callable[[UUID], bool],
+        prewarming: Prewarming = NOTHING,
         on_built: Callable[..., None] = lambda **_: None,
     ) -> None:
         self._fetch = fetch
@@ -56,7 +59,12 @@ class OrchestratorPool:
             take_snapshot=self._take_snapshot,
             on_gone=lambda instance_id: self._forget(instance_id, self._index.known_revision(instance_id)),
             on_built=on_built,
+            make_room=lambda: self._room.make(),
+            on_free=lambda: self._room.make_if_over(),
         )
+        self._room = Room(self._index, self._builds, clock, reports, limits, self._is_pinned)
+        self._preparation = Preparation(self._index, prewarming, self._build_pinned, self._fetch_snapshot)
+        self._used: set[UUID] = set()
 
     # --- what the change feed tells ---
 
@@ -70,7 +78,7 @@ class OrchestratorPool:
         entry = self._index.take(change, self._clock.monotonic())
         # Whatever failed may work now: an explicit load or reload raises the revision too.
         entry.failure = None
-        entry.is_evicted_by_pressure = False
+        entry.pressed_until = 0.0
         if entry.snapshot is not None and entry.snapshot.revision != entry.revision:
             self._index.set_snapshot(entry, None)
         if not entry.may_serve:
@@ -81,7 +89,7 @@ class OrchestratorPool:
             self._builds.report(entry, "ready")
             self._builds.refresh(entry)
         elif self._wants_build(entry):
-            self._builds.start(entry)
+            self._start(entry)
         elif entry.building is None:
             # Loaded on demand only: neither ready nor unloaded.
             self._reports.forget(entry.instance_id)
@@ -90,11 +98,20 @@ class OrchestratorPool:
         """The set of live workers changed: build the hot-tier instances that are now ours."""
         for entry in list(self._index.hot_tier.values()):
             if self._wants_build(entry):
-                self._builds.start(entry)
+                self._start(entry)
+
+    def source_is_back(self) -> None:
+        """The control plane answers again: what failed for want of it need not wait any longer."""
+        for entry in self._index.all():
+            if entry.failure is not None and isinstance(entry.failure.error, StoreUnavailable):
+                entry.failure = None
 
     async def build_share(self) -> None:
-        """Until every hot-tier instance that is ours to keep is built, or was tried and cannot be."""
+        """Until every hot-tier instance that is ours to keep is built, or was tried and cannot be, or none fits any
+        more."""
         while missing := [entry for entry in self._index.hot_tier.values() if self._is_missing(entry)]:
+            if not self._room.fits_another():
+                return
             await asyncio.wait([self._builds.start(entry) for entry in missing])
 
     # --- what a run needs ---
@@ -108,7 +125,7 @@ class OrchestratorPool:
         if self._index.find(instance_id) is None:
             # Younger than the last look at the change feed.
             try:
-                self._take_snapshot(await self._fetch(instance_id))
+                await self._fetch_snapshot(instance_id)
             except NotFound:
                 # In the very words that another organization's gets below.
                 raise NotFound(NO_SUCH_INSTANCE) from None
@@ -118,7 +135,7 @@ class OrchestratorPool:
         """The newest snapshot of an instance that may serve. Builds nothing. Raises what `require` raises."""
         entry = await self.require(instance_id, org_id)
         if entry.snapshot is None:
-            self._take_snapshot(await self._fetch(instance_id))
+            await self._fetch_snapshot(instance_id)
             entry = self._require_serving(instance_id, org_id)
         if entry.snapshot is None:
             raise StoreUnavailable("the control plane does not show the newest configuration yet")
@@ -136,10 +153,11 @@ class OrchestratorPool:
                 seconds = entry.failure.retry_at - self._clock.monotonic()
                 if seconds > 0:
                     raise entry.failure.as_error(seconds)
-            await asyncio.shield(self._builds.start(entry))
+            await self._builds.wait_for(entry)
             entry = self._require_serving(instance_id, org_id)
         entry.last_used = self._clock.monotonic()
-        entry.is_evicted_by_pressure = False
+        entry.pressed_until = 0.0
+        self._used.add(instance_id)
         return entry.current.lease()
 
     # --- upkeep ---
@@ -150,23 +168,53 @@ class OrchestratorPool:
 
     def maintain(self) -> None:
         """Retry what failed and is due, send what nobody uses to warm, drop snapshots nobody asked for."""
-        for entry in self._index.hot.values():
+        self._room.make()
+        for entry in list(self._index.hot.values()):
             if entry.is_outdated:
                 self._builds.refresh(entry)
-        for entry in [*self._index.hot.values(), *self._index.hot_tier.values()]:
             if self._wants_build(entry):
-                self._builds.start(entry)
+                self._start(entry)
+        if self._room.fits_another():
+            for entry in self._index.hot_tier.values():
+                if self._wants_build(entry):
+                    self._start(entry)
         now = self._clock.monotonic()
-        evictions = choose_evictions([self._view(entry) for entry in self._index.hot.values()], now, self._limits)
-        for instance_id in (*evictions.expired, *evictions.pressed):
-            entry = self._index.hot[instance_id]
-            # Without this mark a hot-tier instance would be built again at once, and push out the next.
-            entry.is_evicted_by_pressure = instance_id in evictions.pressed
-            self._builds.retire(entry)
-            self._reports.forget(instance_id)
         warm = [(instance_id, entry.last_used) for instance_id, entry in self._index.warm.items()]
         for instance_id in choose_cooling(warm, now, self._limits):
             self._index.set_snapshot(self._index.warm[instance_id], None)
+
+    def remember(self, recently_used: Sequence[UUID]) -> None:
+        """What was used last, here or elsewhere, the latest first: the order in which instances are prepared."""
+        self._preparation.remember(recently_used)
+
+    def prewarm(self) -> None:
+        """Everything is known now: begin to fetch what shall be warm from the start."""
+        self._preparation.prewarm()
+
+    def used_since(self) -> set[UUID]:
+        """The instances that were leased since this was asked last."""
+        used, self._used = self._used, set()
+        return used
+
+    @property
+    def build_queue_length(self) -> int:
+        """Instances that are to be built and wait for their turn."""
+        return self._builds.waiting_count + self._preparation.waiting_count
+
+    @property
+    def hot_fill(self) -> float:
+        """How full the pool is, by number or by memory; above 1 while busy orchestrators exceed a limit."""
+        return self._room.hot_fill
+
+    @property
+    def memory_bytes(self) -> int:
+        """What is built holds now, the processes of its plugins included."""
+        return self._room.memory_bytes
+
+    @property
+    def is_prepared(self) -> bool:
+        """Whether everything that shall be hot or warm without a request is, or has failed to be."""
+        return self._preparation.is_done
 
     def counts(self) -> PoolCounts:
         hot, warm = len(self._index.hot), len(self._index.warm)
@@ -190,6 +238,7 @@ class OrchestratorPool:
 
     async def close(self) -> None:
         """Cancel builds, retire everything, and wait until what no run holds any more is closed."""
+        await self._preparation.stop()
         await self._builds.stop()
         for entry in list(self._index.hot.values()):
             self._builds.retire(entry)
@@ -203,21 +252,33 @@ class OrchestratorPool:
             return False
         if entry.failure is not None and self._clock.monotonic() < entry.failure.retry_at:
             return False
-        return entry.current is not None or self._is_pinned(entry)
+        if entry.current is not None:
+            return True
+        return self._is_pinned(entry) and self._clock.monotonic() >= entry.pressed_until
 
     def _is_pinned(self, entry: Entry) -> bool:
-        return entry.tier == "hot" and not entry.is_evicted_by_pressure and self._owns(entry.instance_id)
+        return entry.tier == "hot" and self._owns(entry.instance_id)
 
     def _is_missing(self, entry: Entry) -> bool:
-        return self._is_pinned(entry) and entry.may_serve and entry.current is None and entry.failure is None
+        return entry.current is None and entry.failure is None and self._wants_build(entry)
 
-    def _view(self, entry: Entry) -> HotView:
-        return HotView(
-            instance_id=entry.instance_id,
-            last_used=entry.last_used,
-            is_pinned=self._is_pinned(entry),
-            is_busy=entry.building is not None or (entry.current is not None and entry.current.is_leased),
-        )
+    def _start(self, entry: Entry) -> None:
+        """Bring what serves up to date now, and build what is only pinned when there is a quiet moment."""
+        if entry.current is not None:
+            self._builds.start(entry)
+        else:
+            self._preparation.want(entry)
+
+    async def _build_pinned(self, entry: Entry) -> bool:
+        if not (self._index.holds(entry) and self._wants_build(entry)):
+            return True
+        if not self._room.fits_another():
+            return False
+        await asyncio.shield(self._builds.start(entry))
+        return True
+
+    async def _fetch_snapshot(self, instance_id: UUID) -> None:
+        self._take_snapshot(await self._fetch(instance_id))
 
     def _require_serving(self, instance_id: UUID, org_id: UUID | None) -> Entry:
         entry = self._index.find(instance_id)

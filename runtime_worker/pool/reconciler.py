@@ -85,5 +85,8 @@ class Reconciler:
             return
         if self._is_cut_off:
             log.info("change_feed_back", since=self._since)
+            self._pool.source_is_back()
         self._is_cut_off = False
-        self._caught_up.set()
+        if not self._caught_up.is_set():
+            self._caught_up.set()
+            self._pool.prewarm()

@@ -1,13 +1,14 @@
 """Orchestrators that do what a test says, and a builder that counts what it made and what was given back."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
 from uuid import UUID
 
 from runtime_worker.engines.base import EventSink, RunRequest, RunResult
 from runtime_worker.engines.choices import ModelKey
 from runtime_worker.models.base import ModelClient, Usage
+from runtime_worker.plugins.base import PluginBundle
 from shared.errors import OrchestratorBuildFailed
 from shared.snapshots import OrchestratorSnapshot
 
@@ -72,6 +73,9 @@ class ScriptedBuilt:
 
     def __init__(self, orchestrator: ScriptedOrchestrator, builder: "ScriptedBuilder") -> None:
         self.orchestrator = orchestrator
+        instance_id = orchestrator.snapshot.instance_id
+        self.own_bytes = builder.sizes.get(instance_id, 0)
+        self.bundles = builder.bundles.get(instance_id, ())
         self._builder = builder
 
     async def close(self) -> None:
@@ -84,7 +88,11 @@ class ScriptedBuilt:
 
 
 class ScriptedBuilder:
-    """`open` are the orchestrators not given back yet, `builds` the config hashes built, `failing` what cannot be."""
+    """`open` are the orchestrators not given back yet, `builds` the config hashes built, `failing` what cannot be.
+
+    `sizes` are the bytes of an instance's builds, `bundles` the plugin bundles they hold. The builds of `held` ones do
+    not come to an end.
+    """
 
     def __init__(self, script: Script = echo) -> None:
         self.script: Script = script
@@ -92,13 +100,25 @@ class ScriptedBuilder:
         self.open: list[ScriptedOrchestrator] = []
         self.builds: list[str] = []
         self.failing: set[UUID] = set()
+        self.held: set[UUID] = set()
+        self.sizes: dict[UUID, int] = {}
+        self.bundles: dict[UUID, Sequence[PluginBundle]] = {}
         self.violations: list[str] = []
+        self._under_way: set[UUID] = set()
         self.may_finish = asyncio.Event()
         self.may_finish.set()
 
     async def build(self, snapshot: OrchestratorSnapshot) -> ScriptedBuilt:
-        await self.may_finish.wait()
-        await asyncio.sleep(0)
+        if snapshot.instance_id in self._under_way:
+            self.violations.append("two builds of one instance at once")
+        self._under_way.add(snapshot.instance_id)
+        try:
+            while snapshot.instance_id in self.held:
+                await asyncio.sleep(0.01)
+            await self.may_finish.wait()
+            await asyncio.sleep(0)
+        finally:
+            self._under_way.discard(snapshot.instance_id)
         if snapshot.instance_id in self.failing:
             raise OrchestratorBuildFailed("the plugin cannot be imported")
         self.builds.append(snapshot.config_hash)

@@ -28,6 +28,7 @@ class FunctionBundle:
         self.system_prompt = system_prompt
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.is_closed = False
+        self.resident_bytes = 0
         self._functions = {function.__name__: function for function in functions}
         self.tools = tuple(self._described(f, needs_validation=f.__name__ in validated) for f in functions)
 

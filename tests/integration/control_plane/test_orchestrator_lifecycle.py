@@ -179,7 +179,10 @@ async def test_admins_of_the_platform_see_the_whole_fleet(
     stats = (await root.get("/api/admin/pool/stats")).json()
     workers = (await root.get("/api/admin/workers")).json()
 
-    assert {"cold_count", "warm_count", "hot_count", "estimated_memory_mb", "shared_models"} <= set(stats)
+    shared = {"shared_models", "shared_bundles", "shared_templates"}
+    assert {"cold_count", "warm_count", "hot_count", "estimated_memory_mb", "pool_mb", "build_queue"} | shared <= set(
+        stats
+    )
     assert stats["workers"] == workers["items"]
     (shown,) = workers["items"]
     assert (shown["worker_id"], shown["url"], shown["capacity"]) == ("worker-a", worker.url, 10)

@@ -3,16 +3,21 @@
 import asyncio
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
 import msgspec
 import pytest
 
+from deploy.local.ports import free_port
 from runtime_worker.engines.base import EventSink, RunRequest
 from shared.clock import SystemClock
-from shared.settings import ServingSettings, WorkerSettings
+from shared.ids import new_id
+from shared.settings import PoolSettings, ServingSettings, WorkerSettings
 from shared.snapshots import OrchestratorSnapshot
-from shared.workers import WorkerRegistry
+from shared.workers import WorkerRecord, WorkerRegistry
 from tests.fakes.control_plane import FakeControlPlane
+from tests.fakes.instances import instance_snapshot, llm_config_snapshot
+from tests.fakes.model_server import ModelServer
 from tests.fakes.orchestrators import ScriptedBuilder, say
 from tests.integration.runtime_worker.worker import Caller, RunningWorker, eventually, running_worker
 
@@ -192,3 +197,57 @@ async def test_a_worker_that_left_is_no_longer_in_the_registry(
         assert (record.worker_id, record.url) == (worker.worker.worker_id, worker.url)
         assert record.rss_mb > 10
     assert await registry.live() == []
+
+
+async def test_a_worker_is_ready_while_what_it_keeps_hot_is_still_being_built(
+    settings: WorkerSettings, control_plane: FakeControlPlane, builder: ScriptedBuilder, instance: OrchestratorSnapshot
+) -> None:
+    """And whoever asks for something meanwhile does not wait for that."""
+    for number in range(40):
+        control_plane.put(instance, instance_id=UUID(int=number), org_id=new_id(), tier="hot")
+    builder.held = {UUID(int=number) for number in range(40)}
+    async with running_worker(settings, control_plane, builder) as running:
+        assert (await running.ready())[0] == 200
+        assert running.worker.pool.build_queue_length >= 30
+        member = await running.sign_in(instance.org_id)
+        assert (await member.chat(instance.instance_id, "hi"))[0] == 200
+        builder.held.clear()
+        builder.may_finish.set()
+        await eventually(lambda: running.worker.pool.is_prepared)
+        assert running.worker.pool.counts().hot == 41
+
+
+async def test_a_worker_says_what_it_holds_and_what_was_used_is_prepared_by_the_next(
+    settings: WorkerSettings, control_plane: FakeControlPlane, model_server: ModelServer, instance: OrchestratorSnapshot
+) -> None:
+    used = control_plane.put(
+        instance_snapshot(llm_config_snapshot(model_server.base_url), org_id=instance.org_id), tier="demand"
+    )
+    async with running_worker(settings, control_plane, None) as running:
+        model_server.tools(("conversational", {}))
+        model_server.answer("Hi")
+        member = await running.sign_in(used.org_id)
+        assert (await member.chat(used.instance_id, "hello"))[0] == 200
+        registry = WorkerRegistry(running.worker.redis, SystemClock())
+
+        async def told() -> WorkerRecord | None:
+            (record,) = await registry.live()
+            return record if record.hot else None
+
+        record = await eventually(told)
+        assert (record.hot, record.shared_models, record.shared_bundles, record.shared_templates) == (1, 1, 0, 1)
+        assert 0 < record.pool_mb < 1 < record.rss_mb
+        assert (record.pool_limit_mb, record.hosts_mb, record.build_queue) == (1024, 0, 0)
+        await eventually(lambda: in_recent(registry, used.instance_id))
+    few = msgspec.structs.replace(settings, port=free_port(), pool=PoolSettings(prewarm_count=1))
+    few = msgspec.structs.replace(few, public_url=f"http://127.0.0.1:{few.port}")
+    async with running_worker(few, control_plane, None) as running:
+        await eventually(lambda: running.worker.pool.is_prepared)
+        counts = running.worker.pool.counts()
+        assert (counts.hot, counts.warm, counts.cold) == (0, 1, 1)
+        warm = list(running.worker.pool._index.warm)
+        assert warm == [used.instance_id]
+
+
+async def in_recent(registry: WorkerRegistry, instance_id: UUID) -> bool:
+    return (await registry.recently_used())[:1] == [instance_id]

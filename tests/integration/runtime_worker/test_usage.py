@@ -25,8 +25,8 @@ from tests.fakes.model_server import ModelServer
 from tests.fakes.model_steps import Gate, HangUp, Text, usage_of
 from tests.fakes.orchestrators import ScriptedBuilder, say
 from tests.fakes.tcp_proxy import tcp_proxy
+from tests.integration.runtime_worker.pairs import Pair, until
 from tests.integration.runtime_worker.test_api_keys import publish
-from tests.integration.runtime_worker.test_durable_runs import Pair, until
 from tests.integration.runtime_worker.test_leaving import pair as pair
 from tests.integration.runtime_worker.worker import Caller, RunningWorker, eventually, running_worker
 

@@ -25,11 +25,12 @@ from shared.snapshots import InstanceChange, OrchestratorSnapshot
 from shared.workers import InstanceState
 from tests.fakes.clock import ManualClock
 from tests.fakes.instances import instance_snapshot, llm_config_snapshot
-from tests.fakes.orchestrators import ScriptedBuilder
+from tests.fakes.orchestrators import ScriptedBuilder, ScriptedBuilt
+from tests.fakes.plugin_bundle import FunctionBundle
 
 T = TypeVar("T")
-LIMITS = PoolLimits(max_hot_pool_size=2, demand_ttl_seconds=100, warm_ttl_seconds=500)
-INSTANCES = 3
+LIMITS = PoolLimits(max_hot_pool_size=2, demand_ttl_seconds=100, warm_ttl_seconds=500, max_memory_bytes=100)
+INSTANCES = 4
 TEMPLATE = instance_snapshot(llm_config_snapshot("http://model.test/v1"))
 
 
@@ -46,6 +47,21 @@ class Told:
         self.states.pop(instance_id, None)
 
 
+class WatchedBuilder(ScriptedBuilder):
+    """Notes what need not have been built."""
+
+    pool: OrchestratorPool
+
+    async def build(self, snapshot: OrchestratorSnapshot) -> ScriptedBuilt:
+        entry = self.pool._index.find(snapshot.instance_id)
+        if entry is not None and entry.current is not None:
+            if entry.current.snapshot.config_hash == snapshot.config_hash:
+                self.violations.append("built what was serving")
+            if entry.current.revision >= snapshot.revision:
+                self.violations.append("built what is older than what serves")
+        return await super().build(snapshot)
+
+
 class Truth(msgspec.Struct):
     """One instance as the control plane has it."""
 
@@ -60,7 +76,8 @@ class PoolMachine(RuleBasedStateMachine):
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.clock = ManualClock()
-        self.builder = ScriptedBuilder()
+        self.builder = WatchedBuilder()
+        self.plugin = FunctionBundle("com.example.shared")
         self.told = Told()
         self.truth: dict[UUID, Truth] = {}
         self.revision = 0
@@ -88,7 +105,9 @@ class PoolMachine(RuleBasedStateMachine):
         async def make() -> OrchestratorPool:
             return OrchestratorPool(self.builder, self.fetch, self.clock, self.told, limits=LIMITS, owns=lambda _: True)
 
-        self.pool = self.do(make())
+        self.pool = self.builder.pool = self.do(make())
+        # Two have a plugin in common.
+        self.builder.bundles = {UUID(int=number): (self.plugin,) for number in (1, 2)}
 
     # --- the control plane ---
 
@@ -162,6 +181,15 @@ class PoolMachine(RuleBasedStateMachine):
         (self.builder.failing.add if fails else self.builder.failing.discard)(UUID(int=number))
         self.ever_failing |= self.builder.failing
 
+    @rule(number=st.integers(0, INSTANCES - 1), size=st.sampled_from([0, 20, 60, 120]))
+    def next_build_is_as_large(self, number: int, size: int) -> None:
+        self.builder.sizes[UUID(int=number)] = size
+
+    @rule(size=st.sampled_from([0, 30, 90]))
+    def the_shared_plugin_grows_or_shrinks(self, size: int) -> None:
+        self.plugin.resident_bytes = size
+        self.wait(1)
+
     @rule(open_=st.booleans())
     def hold_builds(self, open_: bool) -> None:
         (self.builder.may_finish.set if open_ else self.builder.may_finish.clear)()
@@ -227,6 +255,23 @@ class PoolMachine(RuleBasedStateMachine):
         self.hear(self.feed[-1])
         return self.request(number)
 
+    @rule(number=st.integers(0, INSTANCES - 1), ticks=st.integers(0, 10))
+    def a_request_is_given_up(self, number: int, ticks: int) -> None:
+        async def ask() -> None:
+            asking = asyncio.create_task(self.pool.lease(UUID(int=number), TEMPLATE.org_id))
+            await self._ticks(ticks)
+            asking.cancel()
+            (came,) = await asyncio.gather(asking, return_exceptions=True)
+            if isinstance(came, Lease):
+                came.release()
+
+        self.do(ask())
+
+    @rule()
+    def the_control_plane_is_back(self) -> None:
+        self.is_away = False
+        self.pool.source_is_back()
+
     @rule(lease=consumes(leases))
     def release(self, lease: Lease) -> None:
         async def release() -> None:
@@ -252,6 +297,22 @@ class PoolMachine(RuleBasedStateMachine):
         for lease in self.held:
             assert not lease.orchestrator.is_closed  # type: ignore[attr-defined]  # the scripted one knows
         assert self.builder.violations == []
+
+    @invariant()
+    def limits_are_exceeded_by_what_is_busy_only(self) -> None:
+        if hasattr(self, "pool"):
+            memory = self.pool.memory_bytes
+            is_over = self.pool.counts().hot > LIMITS.max_hot_pool_size or memory > LIMITS.max_memory_bytes
+            idle = [entry for entry in self.pool._index.hot.values() if not entry.is_busy]
+            assert not (is_over and idle), f"{len(idle)} idle ones stay with {self.pool.counts().hot} hot, {memory} B"
+
+    @invariant()
+    def memory_is_that_of_what_is_open(self) -> None:
+        if hasattr(self, "pool"):
+            if not self.builder.open:
+                assert self.pool.memory_bytes == 0
+            assert self.pool.memory_bytes >= 0
+            assert self.pool.build_queue_length >= 0
 
     @invariant()
     def knowledge_never_goes_back(self) -> None:

@@ -132,6 +132,19 @@ async def test_a_stateless_plugin_is_shared_within_an_organization_and_closed_af
         await registry.release(bundles[0])
 
 
+async def test_a_bundle_that_all_give_back_at_the_same_moment_is_closed_once_and_forgotten(
+    registry: BundleRegistry, stored: StorePackage
+) -> None:
+    plugin = await stored(package())
+    bundles = [await acquire(registry, plugin) for _ in range(3)]
+    kept = weakref.ref(bundles[0])
+    await asyncio.gather(*(registry.release(bundle) for bundle in bundles))
+    assert registry.count == 0
+    bundles.clear()
+    gc.collect()
+    assert kept() is None
+
+
 async def test_nothing_is_shared_between_organizations_settings_or_users_of_a_stateful_plugin(
     registry: BundleRegistry, stored: StorePackage
 ) -> None:

@@ -1,12 +1,41 @@
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
-from runtime_worker.pool.eviction import HotView, PoolLimits, choose_cooling, choose_evictions, retry_delay_seconds
+from runtime_worker.pool.eviction import (
+    Evictions,
+    Holding,
+    HotView,
+    Memory,
+    PoolLimits,
+    choose_cooling,
+    retry_delay_seconds,
+)
+from runtime_worker.pool.eviction import choose_evictions as choose
 
-LIMITS = PoolLimits(max_hot_pool_size=2, demand_ttl_seconds=100, warm_ttl_seconds=1000)
+LIMITS = PoolLimits(max_hot_pool_size=2, demand_ttl_seconds=100, warm_ttl_seconds=1000, max_memory_bytes=100)
+ROOMY = PoolLimits(max_hot_pool_size=99, demand_ttl_seconds=100, warm_ttl_seconds=1000, max_memory_bytes=100)
 
 
-def hot(number: int, last_used: float, *, pinned: bool = False, busy: bool = False) -> HotView:
-    return HotView(UUID(int=number), last_used, pinned, busy)
+def hot(
+    number: int,
+    last_used: float,
+    *,
+    pinned: bool = False,
+    busy: bool = False,
+    own_bytes: int = 0,
+    parts: frozenset[int] = frozenset(),
+) -> HotView:
+    return HotView(UUID(int=number), last_used, pinned, busy, Holding(own_bytes, parts))
+
+
+def choose_evictions(
+    views: Sequence[HotView], now: float, limits: PoolLimits, parts: Mapping[int, int] | None = None
+) -> Evictions:
+    return choose(views, now, limits, Memory((view.holding for view in views), parts or {}))
+
+
+def ids(*numbers: int) -> tuple[UUID, ...]:
+    return tuple(UUID(int=number) for number in numbers)
 
 
 def test_the_least_recently_used_make_room_first() -> None:
@@ -43,3 +72,23 @@ def test_a_snapshot_nobody_asked_for_cools_down_after_its_time() -> None:
 
 def test_failed_builds_wait_longer_each_time_up_to_a_minute() -> None:
     assert [retry_delay_seconds(n) for n in (1, 2, 3, 4, 5, 6, 7, 50)] == [1, 2, 4, 8, 16, 32, 60, 60]
+
+
+def test_too_much_memory_makes_as_many_go_as_it_takes() -> None:
+    views = [hot(n, n, own_bytes=40) for n in range(1, 5)]
+    assert choose_evictions(views, 10, ROOMY).pressed == ids(1, 2)
+    assert choose_evictions(views[:2], 10, ROOMY).pressed == ()
+
+
+def test_a_shared_part_counts_once_and_goes_with_its_last_holder() -> None:
+    plugin = {7: 90}
+    views = [hot(n, n, own_bytes=5, parts=frozenset({7})) for n in range(1, 4)]
+    assert Memory((view.holding for view in views), plugin).used_bytes == 105
+    assert choose_evictions(views, 10, ROOMY, plugin).pressed == ids(1)
+    busy = [hot(1, 1, own_bytes=20, parts=frozenset({7}), busy=True), hot(2, 2, parts=frozenset({7}))]
+    assert choose_evictions(busy, 10, ROOMY, plugin).pressed == ids(2), "all there is to send away"
+
+
+def test_what_expired_counts_as_memory_too() -> None:
+    views = [hot(1, 0, own_bytes=60), hot(2, 90, own_bytes=60)]
+    assert choose_evictions(views, 100, ROOMY) == Evictions(expired=ids(1), pressed=())

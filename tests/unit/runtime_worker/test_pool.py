@@ -1,5 +1,6 @@
 import asyncio
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -7,16 +8,18 @@ import pytest
 
 from runtime_worker.pool.eviction import PoolLimits
 from runtime_worker.pool.pool import OrchestratorPool
+from runtime_worker.pool.preparation import NOTHING, Prewarming
 from shared.errors import NotFound, OrchestratorBuildFailed, StoreUnavailable
 from shared.frameworks import Provider
 from shared.pricing import ModelPrice
-from shared.snapshots import InstanceChange, OrchestratorSnapshot
+from shared.snapshots import InstanceChange, OrchestratorSnapshot, Tier
 from shared.workers import InstanceState
 from tests.fakes.clock import ManualClock
 from tests.fakes.instances import instance_snapshot, llm_config_snapshot
 from tests.fakes.orchestrators import ScriptedBuilder
 
 PRICE = ModelPrice(Provider.OPENAI, "m", Decimal(1), Decimal(2))
+LIMITS = PoolLimits()
 
 
 class ControlPlane:
@@ -24,11 +27,11 @@ class ControlPlane:
 
     def __init__(self) -> None:
         self.snapshots: dict[UUID, OrchestratorSnapshot] = {}
-        self.fetches = 0
+        self.fetched: list[UUID] = []
         self.is_away = False
 
     async def fetch(self, instance_id: UUID) -> OrchestratorSnapshot:
-        self.fetches += 1
+        self.fetched.append(instance_id)
         await asyncio.sleep(0)
         if self.is_away:
             raise StoreUnavailable("the control plane does not answer")
@@ -61,7 +64,7 @@ class Reports:
 
 
 class Setup:
-    def __init__(self) -> None:
+    def __init__(self, limits: PoolLimits = LIMITS, prewarming: Prewarming = NOTHING) -> None:
         self.builder = ScriptedBuilder()
         self.control_plane = ControlPlane()
         self.clock = ManualClock()
@@ -74,13 +77,30 @@ class Setup:
             self.control_plane.fetch,
             self.clock,
             self.reports,
-            limits=PoolLimits(),
+            limits=limits,
             owns=lambda _: True,
+            prewarming=prewarming,
         )
 
     def change(self, revision: int, config_hash: str) -> None:
         self.snapshot = msgspec.structs.replace(self.snapshot, revision=revision, config_hash=config_hash)
         self.pool.apply(self.control_plane.put(self.snapshot))
+
+    def many(self, count: int, *, tier: Tier, org_id: UUID | None = None) -> list[InstanceChange]:
+        """Other instances, each of an organization of its own unless one is given."""
+        return [
+            self.control_plane.put(
+                msgspec.structs.replace(
+                    self.snapshot,
+                    instance_id=UUID(int=number),
+                    org_id=org_id or UUID(int=1000 + number),
+                    revision=number,
+                    config_hash=f"{number}",
+                    tier=tier,
+                )
+            )
+            for number in range(1, count + 1)
+        ]
 
     async def served(self) -> str:
         lease = await self.pool.lease(self.snapshot.instance_id, self.snapshot.org_id)
@@ -104,7 +124,7 @@ async def test_many_first_requests_make_one_build(setup: Setup) -> None:
     setup.change(1, "A")
     assert await asyncio.gather(*[setup.served() for _ in range(50)]) == ["A"] * 50
     assert setup.builder.builds == ["A"]
-    assert setup.control_plane.fetches == 1
+    assert len(setup.control_plane.fetched) == 1
 
 
 async def test_the_old_build_serves_until_the_new_one_is_done(setup: Setup) -> None:
@@ -182,7 +202,7 @@ async def test_a_failed_build_answers_at_once_until_its_wait_is_over(setup: Setu
     for _ in range(3):
         with pytest.raises(OrchestratorBuildFailed, match="cannot be imported"):
             await setup.served()
-    assert setup.control_plane.fetches == 1
+    assert len(setup.control_plane.fetched) == 1
     setup.builder.failing.clear()
     setup.clock.advance(1)
     assert await setup.served() == "A"
@@ -251,3 +271,127 @@ async def test_a_hot_tier_instance_is_built_without_a_request(setup: Setup) -> N
     setup.change(1, "A")
     await setup.until("A")
     assert setup.reports.told[-1].state == "ready"
+
+
+async def test_a_failure_of_what_is_outdated_does_not_delay_what_is_newest(setup: Setup) -> None:
+    setup.builder.failing.add(setup.snapshot.instance_id)
+    setup.builder.may_finish.clear()
+    setup.change(1, "A")
+    asking = asyncio.create_task(setup.served())
+    await ticks()
+    setup.change(2, "B")
+    setup.builder.may_finish.set()
+    for _ in range(2):
+        await asyncio.sleep(0)
+    setup.builder.failing.clear()
+    assert await asking == "B"
+    assert all(state.state != "failed" for state in setup.reports.told)
+
+
+async def test_what_failed_without_the_control_plane_is_tried_as_soon_as_it_is_back(setup: Setup) -> None:
+    setup.change(1, "A")
+    setup.control_plane.is_away = True
+    with pytest.raises(StoreUnavailable):
+        await setup.served()
+    setup.control_plane.is_away = False
+    with pytest.raises(StoreUnavailable):
+        await setup.served()
+    setup.pool.source_is_back()
+    assert await setup.served() == "A"
+
+
+async def test_pinned_instances_are_built_while_there_is_room_and_not_to_push_each_other_out() -> None:
+    setup = Setup(limits=PoolLimits(max_hot_pool_size=2))
+    changes = setup.many(6, tier="hot")
+    for change in changes:
+        setup.pool.apply(change)
+    for _ in range(3):
+        await ticks(200)
+        setup.clock.advance(100)
+        setup.pool.maintain()
+    assert len(setup.builder.builds) == 2
+    assert (setup.pool.counts().hot, setup.pool.build_queue_length, setup.pool.hot_fill) == (2, 0, 1.0)
+
+
+async def test_what_was_used_last_is_built_first() -> None:
+    setup = Setup()
+    changes = setup.many(6, tier="hot")
+    setup.pool.remember([changes[4].instance_id, changes[1].instance_id])
+    for change in changes:
+        setup.pool.apply(change)
+    await ticks(200)
+    assert setup.builder.builds[:2] == [changes[4].config_hash, changes[1].config_hash]
+    assert len(setup.builder.builds) == 6
+    assert setup.pool.is_prepared
+
+
+async def test_a_request_overtakes_what_nobody_has_asked_for() -> None:
+    setup = Setup()
+    setup.builder.may_finish.clear()
+    changes = setup.many(20, tier="hot")
+    for change in changes:
+        setup.pool.apply(change)
+    await ticks()
+    setup.change(100, "asked for")
+    asking = asyncio.create_task(setup.served())
+    await ticks()
+    assert setup.pool.build_queue_length == 18
+    setup.builder.may_finish.set()
+    assert await asking == "asked for"
+    assert setup.builder.builds.index("asked for") <= 2
+    await setup.pool.close()
+
+
+async def test_slow_builds_of_one_organization_do_not_hold_up_those_of_another() -> None:
+    setup = Setup()
+    setup.builder.may_finish.clear()
+    slow = setup.many(20, tier="demand", org_id=UUID(int=77))
+    for change in slow:
+        setup.pool.apply(change)
+    asking = [asyncio.create_task(setup.pool.lease(change.instance_id, change.org_id)) for change in slow]
+    await ticks()
+    setup.change(100, "another's")
+    other = asyncio.create_task(setup.served())
+    await ticks()
+    setup.builder.may_finish.set()
+    await other
+    assert setup.builder.builds.index("another's") <= 2
+    for lease in await asyncio.gather(*asking):
+        lease.release()
+    await setup.pool.close()
+
+
+@pytest.mark.parametrize(("which", "expected"), [("recent", {4, 5}), ("all", {0, 1, 2, 3, 4, 5}), ("none", set())])
+async def test_snapshots_are_fetched_before_anybody_asks_as_the_settings_say(which: Any, expected: set[int]) -> None:
+    setup = Setup(prewarming=Prewarming(which, 2))
+    changes = setup.many(6, tier="demand")
+    setup.pool.remember([changes[4].instance_id])
+    for change in changes:
+        setup.pool.apply(change)
+    setup.pool.prewarm()
+    await ticks(100)
+    assert set(setup.control_plane.fetched) == {changes[number].instance_id for number in expected}
+    assert (setup.pool.counts().warm, setup.builder.builds) == (len(expected), [])
+
+
+async def test_too_much_memory_sends_the_least_recently_used_away_and_keeps_what_runs() -> None:
+    setup = Setup(limits=PoolLimits(max_memory_bytes=100))
+    changes = setup.many(3, tier="demand")
+    setup.builder.sizes = {change.instance_id: 60 for change in changes}
+    leases = []
+    for change in changes:
+        setup.pool.apply(change)
+        leases.append(await setup.pool.lease(change.instance_id, change.org_id))
+        setup.clock.advance(1)
+    assert (setup.pool.counts().hot, setup.pool.memory_bytes, setup.pool.hot_fill) == (3, 180, 1.8)
+    leases[1].release()
+    assert (setup.pool.counts().hot, setup.pool.memory_bytes) == (2, 120)
+    leases[0].release()
+    assert (setup.pool.counts().hot, setup.pool.memory_bytes) == (1, 60)
+    leases[2].release()
+    assert setup.pool.counts().hot == 1
+
+
+async def ticks(count: int = 20) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
