@@ -38,6 +38,7 @@ from control_plane.api_keys.handlers import router as api_keys_router
 from control_plane.audit.handlers import router as audit_router
 from control_plane.audit.recording import AuditTrail
 from control_plane.auth.handlers import router as auth_router
+from control_plane.central_points.handlers import router as central_points_router
 from control_plane.events.background import relay_running
 from control_plane.frameworks.handlers import router as frameworks_router
 from control_plane.gateway.routes import gateway, openai_gateway
@@ -110,6 +111,7 @@ ROUTERS: list[Router] = [
     frameworks_router,
     provider_models_router,
     orchestrators_router,
+    central_points_router,
     settings_router,
     settings_admin_router,
     tiers_router,
@@ -182,7 +184,16 @@ def _cors(settings: ControlPlaneSettings) -> CORSConfig | None:
     return CORSConfig(
         allow_origins=list(settings.cors_origins),
         allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"],
-        allow_headers=["Authorization", "Content-Type", "If-Match", "Idempotency-Key", "X-API-KEY", "X-Request-ID"],
+        allow_headers=[
+            "Authorization",
+            "Content-Type",
+            "If-Match",
+            "Idempotency-Key",
+            "X-API-KEY",
+            "X-Request-ID",
+            "X-Conversation-Id",
+            "X-Conversation-Token",
+        ],
         expose_headers=[
             "ETag",
             "X-Request-ID",
@@ -190,6 +201,9 @@ def _cors(settings: ControlPlaneSettings) -> CORSConfig | None:
             "RateLimit-Limit",
             "RateLimit-Remaining",
             "RateLimit-Reset",
+            "X-Conversation-Id",
+            "X-Conversation-Token",
+            "X-Run-Id",
         ],
         allow_credentials="*" not in settings.cors_origins,
     )

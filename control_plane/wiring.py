@@ -26,6 +26,8 @@ from control_plane.auth.grants import AccessChanges, load_grant
 from control_plane.auth.passwords import Passwords
 from control_plane.auth.service import AuthService
 from control_plane.auth.throttle import LoginThrottle
+from control_plane.central_points.repository import CentralPointRepository
+from control_plane.central_points.service import CentralPointService
 from control_plane.data_keys.service import DataKeys
 from control_plane.database.commits import commit
 from control_plane.database.engine import Database, create_engine, scoped
@@ -361,6 +363,12 @@ def provide_orchestrators(
     )
 
 
+def provide_central_points(
+    session: NamedDependency[AsyncSession], resources: NamedDependency[Resources]
+) -> CentralPointService:
+    return CentralPointService(session=session, points=CentralPointRepository(session), clock=resources.clock)
+
+
 def provide_plugins(session: NamedDependency[AsyncSession], resources: NamedDependency[Resources]) -> PluginService:
     return PluginService(session=session, plugins=PluginRepository(session), clock=resources.clock)
 
@@ -499,6 +507,7 @@ DEPENDENCIES: dict[str, Provide] = {
     "resources": _sync(provide_resources),
     "api_keys": _sync(provide_api_keys),
     "auth": _sync(provide_auth),
+    "central_points": _sync(provide_central_points),
     "feed": _sync(provide_feed),
     "fleet": _sync(provide_fleet),
     "llm_configs": _sync(provide_llm_configs),

@@ -10,13 +10,23 @@ from litestar import Litestar
 from litestar.datastructures import State
 from litestar.di import Provide
 
-from runtime_worker.http import chat_completions, completions, conversations, health, internal, openapi, runs
+from runtime_worker.http import (
+    central_points,
+    chat_completions,
+    completions,
+    conversations,
+    health,
+    internal,
+    openapi,
+    runs,
+)
 from runtime_worker.http import metrics as metrics_routes
 from runtime_worker.http.admissions import Admissions
 from runtime_worker.http.auth import provide_grant, provide_worker
 from runtime_worker.http.bodies import MAX_JSON_BYTES
 from runtime_worker.http.problems import answer_problem
 from runtime_worker.http.request_ids import RequestIds
+from runtime_worker.http.visits import provide_visit
 from runtime_worker.pool.entry import Builder
 from runtime_worker.wiring import Worker
 from shared.clock import Clock
@@ -54,6 +64,7 @@ def create_app(
         route_handlers=[
             completions.router,
             chat_completions.router,
+            central_points.router,
             runs.router,
             conversations.router,
             health.router,
@@ -63,6 +74,7 @@ def create_app(
         ],
         dependencies={
             "grant": Provide(provide_grant, sync_to_thread=False),
+            "visit": Provide(provide_visit, sync_to_thread=False),
             "worker": Provide(provide_worker, sync_to_thread=False),
         },
         lifespan=[working],

@@ -12,6 +12,7 @@ from shared.logging import get_logger
 from shared.retention import RetentionPage
 from shared.security.api_keys import APIKeyRecord
 from shared.security.grants import Grant
+from shared.security.organizations import OrganizationState
 from shared.snapshots import ChangePage, OrchestratorSnapshot
 
 T = TypeVar("T")
@@ -54,6 +55,9 @@ class ControlPlaneClient:
     async def grant(self, user_id: UUID, org_id: UUID | None) -> Grant:
         query = {"org_id": str(org_id)} if org_id else {}
         return await self._get(f"/internal/grants/{user_id}", query, Grant)
+
+    async def organization(self, org_id: UUID) -> OrganizationState:
+        return await self._get(f"/internal/organizations/{org_id}", {}, OrganizationState)
 
     async def api_key(self, digest: str) -> APIKeyRecord | None:
         """None when there is no such key."""

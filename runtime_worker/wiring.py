@@ -18,6 +18,7 @@ from runtime_worker.conversations.retention import Retention
 from runtime_worker.conversations.service import ConversationService
 from runtime_worker.engines.registry import shared_template_count
 from runtime_worker.metrics import RunMetrics, WorkerState
+from runtime_worker.pool.central_points import CentralPoints, PointLookup
 from runtime_worker.pool.entry import Builder
 from runtime_worker.pool.eviction import MB, PoolLimits
 from runtime_worker.pool.heap import Heap
@@ -47,7 +48,10 @@ from shared.logging import get_logger
 from shared.metrics import RequestMetrics
 from shared.security.api_key_uses import APIKeyUses
 from shared.security.api_keys import APIKeyCache
+from shared.security.buckets import TokenBuckets
+from shared.security.conversation_tokens import ConversationTokens
 from shared.security.grants import GrantCache
+from shared.security.organizations import OrganizationStates
 from shared.security.principals import Authenticator
 from shared.security.sessions import SessionStore
 from shared.security.tokens import TokenSigner
@@ -125,6 +129,11 @@ class Worker:
             limiter=self.limiter,
         )
 
+        # For guests of public central points, who have no grant.
+        self.organizations = OrganizationStates(self.redis, self.control_plane.organization)
+        self.buckets = TokenBuckets(self.redis)
+        self.conversation_tokens = ConversationTokens(settings.security.secret_key, clock)
+
         self.table = RunTable(settings.serving.max_concurrent_runs)
         self._heap = Heap(is_idle=lambda: len(self.table) == 0)
         self._parts = SharedParts(settings)
@@ -154,7 +163,9 @@ class Worker:
         self.topology.report_all = self.pool.report_all
         self.topology.used_since = self.pool.used_since
         self._parts.bundles.on_installing = self.pool.explain_build
-        self.reconciler = Reconciler(self.pool, self.control_plane.changes, self._heap)
+        self.central_points = CentralPoints()
+        self.reconciler = Reconciler(self.pool, self.central_points, self.control_plane.changes, self._heap)
+        self.points = PointLookup(self.central_points, self.reconciler.look)
         self.events = EventConsumer(
             listener_for(settings.broker_url, self.worker_id, self.reconciler.hint, self.reconciler.poke),
             on_connected=self.reconciler.poke,
@@ -176,6 +187,7 @@ class Worker:
             self._backlog,
             Execution(self._backlog, self._locks, self.reservations, Compactor(self.store), RunMetrics(metrics), clock),
             self._journal,
+            self.limiter,
             clock,
         )
         self.runs = RunLookup(self.table, self.store, self._locks, self._cancellations, clock)

@@ -179,6 +179,12 @@ class IdentityProviderUnavailable(DomainError):
     kind, code, title, retryable = Kind.UPSTREAM, "AU-0004", "The identity provider does not answer", True
 
 
+class ConversationTokenRefused(DomainError):
+    """A guest's conversation token is not ours, is for another central point, or has expired."""
+
+    kind, code, title = Kind.UNAUTHENTICATED, "AU-0005", "The conversation token is not valid"
+
+
 class LocalPasswordsOff(DomainError):
     """This deployment logs people in at its identity provider only."""
 

@@ -194,6 +194,7 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     broker_url: str
     package_cache: Path
     allow_private_model_hosts: bool
+    trusted_proxies: tuple[str, ...] = ()
     serving: ServingSettings = ServingSettings()
     pool: PoolSettings = PoolSettings()
     plugin_hosts: PluginHostSettings = PluginHostSettings()
@@ -250,6 +251,7 @@ def read_worker_settings(variables: Mapping[str, str]) -> WorkerSettings:
         broker_url=_broker(env),
         package_cache=_package_cache(env),
         allow_private_model_hosts=env.flag("ALLOW_PRIVATE_MODEL_HOSTS", default=False),
+        trusted_proxies=_networks(env),
         serving=ServingSettings(
             drain_seconds=env.integer("DRAIN_SECONDS", 30, 0, 3600),
             heartbeat_seconds=env.integer("STREAM_HEARTBEAT_SECONDS", 15, 1, 300),

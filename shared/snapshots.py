@@ -14,6 +14,7 @@ from shared.pricing import ModelPrice
 Tier = Literal["hot", "demand"]
 InstanceStatus = Literal["active", "suspended", "inactive"]
 PluginSource = Literal["system", "org"]
+Visibility = Literal["private", "public"]
 PluginKind = Literal["code", "mcp"]
 MCPTransport = Literal["streamable_http", "stdio"]
 
@@ -158,12 +159,32 @@ class InstanceChange(msgspec.Struct, frozen=True):
     updated_at: datetime | None = None
 
 
+class CentralPointChange(msgspec.Struct, frozen=True):
+    """The latest known state of a central point: which instance answers for it.
+
+    A `public` one answers callers without a session as well, who may ask so much in a minute, all of them together and
+    each address.
+    """
+
+    central_id: UUID
+    org_id: UUID
+    revision: int
+    name: str
+    instance_id: UUID
+    visibility: Visibility
+    requests_per_minute: int
+    requests_per_minute_per_address: int
+    is_deleted: bool = False
+
+
 class ChangePage(msgspec.Struct, frozen=True):
-    """Instances changed after `since`, oldest revision first. Ask again at once with `next_since` while `has_more`."""
+    """Instances and central points changed after `since`, each oldest revision first. Ask again at once with
+    `next_since` while `has_more`."""
 
     changes: tuple[InstanceChange, ...]
     next_since: int
     has_more: bool = False
+    central_points: tuple[CentralPointChange, ...] = ()
 
 
 def is_sealed(value: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from control_plane.api_keys import tables as _api_keys  # noqa: F401
 from control_plane.audit import tables as _audit  # noqa: F401
+from control_plane.central_points import tables as _central_points  # noqa: F401
 from control_plane.data_keys import tables as _data_keys  # noqa: F401
 from control_plane.database.base import Base
 from control_plane.events import tables as _events  # noqa: F401

@@ -4,7 +4,7 @@ import re
 
 import msgspec
 
-_PLACED_BY_PATH = re.compile(r"^/api/orgs/[^/]+/(?:orchestrators|runs|conversations)/([^/]+)")
+_PLACED_BY_PATH = re.compile(r"^/api/orgs/[^/]+/(?:orchestrators|central-points|runs|conversations)/([^/]+)")
 _ORGANIZATION = re.compile(r"^/api/orgs/([^/]+)/")
 
 
@@ -16,7 +16,8 @@ _body_form = msgspec.json.Decoder(_BodyForm)
 
 
 def affinity_key(path: str, body: bytes) -> str:
-    """The instance id where the request names one; else the run, the conversation or the organization.
+    """The instance id where the request names one; else the central point, the run, the conversation or the
+    organization.
 
     A body that cannot be read is not refused here: the worker does that, in the words of the contract.
     """

@@ -14,12 +14,16 @@ from shared.openai_errors import error_body, error_headers, error_status
 
 PATHS = (
     "/api/orgs/{org_id:uuid}/orchestrators/{instance_id:uuid}/completion/{operation:str}",
+    "/api/orgs/{org_id:uuid}/central-points/{central_id:uuid}/completion/{operation:str}",
     "/api/orgs/{org_id:uuid}/completion/{operation:str}",
     "/api/orgs/{org_id:uuid}/runs/{rest:path}",
     "/api/orgs/{org_id:uuid}/conversations",
     "/api/orgs/{org_id:uuid}/conversations/{rest:path}",
 )
-OPENAI_PATHS = ("/api/orgs/{org_id:uuid}/orchestrators/{instance_id:uuid}/v1/{rest:path}",)
+OPENAI_PATHS = (
+    "/api/orgs/{org_id:uuid}/orchestrators/{instance_id:uuid}/v1/{rest:path}",
+    "/api/orgs/{org_id:uuid}/central-points/{central_id:uuid}/v1/{rest:path}",
+)
 
 
 @route(list(PATHS), http_method=["GET", "POST", "PATCH", "DELETE"], guards=[public], include_in_schema=False)

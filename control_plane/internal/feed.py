@@ -1,12 +1,14 @@
 """Snapshots and the change feed, read without any lock."""
 
+from typing import Any, Literal, TypeVar
 from uuid import UUID
 
 import msgspec
 from msgspec import UNSET
-from sqlalchemy import select
+from sqlalchemy import Result, select
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
+from control_plane.central_points.tables import CentralPoint
 from control_plane.data_keys.repository import DataKeyRepository
 from control_plane.database.engine import scoped
 from control_plane.orchestrators.repository import OrchestratorRepository
@@ -17,7 +19,10 @@ from control_plane.settings.repository import SettingsRepository
 from shared.errors import NotFound
 from shared.retention import OrganizationRetention, RetentionPage
 from shared.security.data_keys import data_keys_of
-from shared.snapshots import ChangePage, InstanceChange, OrchestratorSnapshot, WrappedDataKey
+from shared.security.organizations import OrganizationState
+from shared.snapshots import CentralPointChange, ChangePage, InstanceChange, OrchestratorSnapshot, WrappedDataKey
+
+T = TypeVar("T", InstanceChange, CentralPointChange)
 
 _COLUMNS = (
     Orchestrator.id.label("instance_id"),
@@ -29,6 +34,19 @@ _COLUMNS = (
     Orchestrator.is_unloaded,
     Orchestrator.is_deleted,
     Orchestrator.updated_at,
+)
+
+
+_POINT_COLUMNS = (
+    CentralPoint.id.label("central_id"),
+    CentralPoint.org_id,
+    CentralPoint.revision,
+    CentralPoint.name,
+    CentralPoint.instance_id,
+    CentralPoint.visibility,
+    CentralPoint.requests_per_minute,
+    CentralPoint.requests_per_minute_per_address,
+    CentralPoint.is_deleted,
 )
 
 
@@ -67,9 +85,30 @@ class WorkerFeed:
         return RetentionPage(organizations, ids[limit - 1] if len(ids) > limit else None)
 
     async def changes(self, since: int, limit: int) -> ChangePage:
-        """Instances of all organizations with a higher revision, deleted ones included so that workers forget them."""
-        query = select(*_COLUMNS).where(Orchestrator.revision > since).order_by(Orchestrator.revision).limit(limit + 1)
+        """What all organizations have with a higher revision, what was deleted included so that workers forget it."""
+        instances = select(*_COLUMNS).where(Orchestrator.revision > since).order_by(Orchestrator.revision)
+        points = select(*_POINT_COLUMNS).where(CentralPoint.revision > since).order_by(CentralPoint.revision)
+        # One view for both: what commits between two would be skipped in the first by the mark of the second.
+        async with self._consistent.connect() as connection:
+            found: list[InstanceChange | CentralPointChange] = [
+                *_read(await connection.execute(instances.limit(limit + 1)), InstanceChange),
+                *_read(await connection.execute(points.limit(limit + 1)), CentralPointChange),
+            ]
+        found.sort(key=lambda change: change.revision)
+        shown = found[:limit]
+        return ChangePage(
+            changes=tuple(change for change in shown if isinstance(change, InstanceChange)),
+            next_since=shown[-1].revision if shown else since,
+            has_more=len(found) > limit,
+            central_points=tuple(change for change in shown if isinstance(change, CentralPointChange)),
+        )
+
+    async def organization(self, org_id: UUID) -> OrganizationState:
+        query = select(Organization.status).where(Organization.id == org_id, Organization.is_deleted.is_(False))
         async with self._autocommit.connect() as connection:
-            rows = (await connection.execute(query)).all()
-        changes = tuple(msgspec.convert(dict(row._mapping), InstanceChange) for row in rows[:limit])
-        return ChangePage(changes, changes[-1].revision if changes else since, has_more=len(rows) > limit)
+            status = (await connection.execute(query)).scalar_one_or_none()
+        return OrganizationState(msgspec.convert(status, Literal["active", "suspended"] | None))
+
+
+def _read(rows: Result[Any], kind: type[T]) -> list[T]:
+    return [msgspec.convert(dict(row._mapping), kind) for row in rows]

@@ -16,6 +16,7 @@ from shared.limits import OrganizationLimits
 from shared.retention import RetentionPage
 from shared.security.api_keys import APIKeyRecord
 from shared.security.grants import Grant
+from shared.security.organizations import OrganizationState
 from shared.snapshots import ChangePage, OrchestratorSnapshot
 
 DEFAULT_CHANGES = 500
@@ -55,6 +56,12 @@ async def grant(user_id: FromPath[UUID], resources: NamedDependency[Resources], 
     return await load_grant(resources.autocommit, user_id, org_id)
 
 
+@get("/organizations/{org_id:uuid}")
+async def organization(org_id: FromPath[UUID], feed: NamedDependency[WorkerFeed]) -> OrganizationState:
+    """Whether an organization is there and active; workers cache it by its generation."""
+    return await feed.organization(org_id)
+
+
 @get("/api-keys/{digest:str}")
 async def api_key(digest: FromPath[str], resources: NamedDependency[Resources]) -> APIKeyRecord:
     """What an API key may do at most, found by its hash; workers cache it by its owner's generation."""
@@ -72,7 +79,7 @@ async def limits(org_id: FromPath[UUID], resources: NamedDependency[Resources]) 
 
 router = Router(
     "/internal",
-    route_handlers=[snapshot, changes, retention, grant, api_key, limits],
+    route_handlers=[snapshot, changes, retention, grant, organization, api_key, limits],
     guards=[worker_only],
     include_in_schema=False,
 )

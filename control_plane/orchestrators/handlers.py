@@ -26,6 +26,7 @@ from shared.errors import (
     AlreadyExists,
     Conflict,
     ImmutableField,
+    InUse,
     OrchestratorDeactivated,
     PluginSettingsInvalid,
     QuotaReached,
@@ -150,7 +151,7 @@ async def set_status(
 @delete(
     "/{instance_id:uuid}",
     guards=[may(Permission.ORG_ORCHESTRATORS_WRITE)],
-    opt=documented(OrchestratorDeactivated),
+    opt=documented(OrchestratorDeactivated, InUse),
     summary="Deactivate an orchestrator, or soft-delete it as a sys_admin",
 )
 async def remove(

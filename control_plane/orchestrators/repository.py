@@ -8,6 +8,7 @@ from sqlalchemy import ARRAY, Exists, String, delete, exists, func, literal, sel
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from control_plane.central_points.tables import CentralPoint
 from control_plane.database.base import revision_sequence
 from control_plane.database.locks import lock_definitions
 from control_plane.database.violations import taken, violations
@@ -130,6 +131,13 @@ class OrchestratorRepository:
         return await self._living_users(
             exists().where(OrchestratorPlugin.instance_id == Orchestrator.id, column == plugin_id)
         )
+
+    async def pointed_at_by(self, instance_id: UUID) -> Sequence[str]:
+        """The names of the central points that refer to an instance."""
+        query = select(CentralPoint.name).where(
+            CentralPoint.instance_id == instance_id, CentralPoint.is_deleted.is_(False)
+        )
+        return (await self._session.execute(query.order_by(CentralPoint.name))).scalars().all()
 
     async def not_deleted(self, org_id: UUID) -> Sequence[Orchestrator]:
         """Every instance of an organization, deactivated ones included."""

@@ -22,7 +22,7 @@ from control_plane.orchestrators.schemas import OrchestratorBody, OrchestratorPa
 from control_plane.orchestrators.tables import Orchestrator
 from control_plane.settings.cascade import Cascade, require_free
 from control_plane.tiers.quota import Quota
-from shared.errors import Conflict, FieldError, ImmutableField, NotFound, OrchestratorDeactivated
+from shared.errors import Conflict, FieldError, ImmutableField, InUse, NotFound, OrchestratorDeactivated
 from shared.events import OrchestratorLoad, OrchestratorReload, OrchestratorUnload
 from shared.frameworks import Framework, Mode
 from shared.ids import new_id
@@ -131,12 +131,16 @@ class OrchestratorService:
     async def delete(self, org_id: UUID, instance_id: UUID, *, grant: Grant, if_match: str | None) -> None:
         """Deactivate, as a member of the organization; soft-delete, as a sys_admin who is none or who asks again.
 
-        Raises NotFound, OrchestratorDeactivated, StaleRevision.
+        Raises NotFound, OrchestratorDeactivated, StaleRevision, InUse.
         """
         row = await self._orchestrators.get_any_for_change(org_id, instance_id)
         if row.is_deleted:
             raise NotFound
         require_match(if_match, row.revision)
+        if points := await self._orchestrators.pointed_at_by(instance_id):
+            raise InUse(
+                f"central points refer to it: {', '.join(points[:5])}{' and others' if len(points) > 5 else ''}"
+            )
         if grant.is_sys_admin and (not grant.is_member or row.status == "inactive"):
             row.is_deleted = True
         elif row.status == "inactive":

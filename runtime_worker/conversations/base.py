@@ -45,7 +45,8 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
     What follows it is what a conversation keeps for its next turn. Messages up to `compacted_through` are told by the
     message `summary_id`; what it and the messages after that come to, roughly, is `context_tokens`. `resource_id` is
     what a grounded conversation is about, `anchor` (JSON) what was loaded of it and not there in lists; `last_agent`
-    answered last in handoff mode.
+    answered last in handoff mode. One that began at the central point `central_id` may go on there with other
+    instances.
     """
 
     conversation_id: UUID
@@ -61,6 +62,7 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
     resource_id: str | None = None
     anchor: str | None = None
     last_agent: str | None = None
+    central_id: UUID | None = None
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,12 +118,14 @@ class TurnStart(msgspec.Struct, frozen=True, kw_only=True):
 
     A new conversation is stored with its first message, and as a row of its own a little later, by `open_conversation`
     or with the end of the run: whoever asks for it before is told all the same.
+    `is_moved`: the conversation goes on with another instance than before.
     """
 
     conversation: Conversation
     is_new: bool
     message: Message
     run: RunRecord
+    is_moved: bool = False
 
 
 class TurnEnd(msgspec.Struct, frozen=True, kw_only=True):

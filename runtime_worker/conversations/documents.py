@@ -90,6 +90,7 @@ class ConversationDocument(OrganizationDocument):
     resource_id: str | None = None
     anchor: str | None = None
     last_agent: str | None = None
+    central_id: UUID | None = None
 
     collection: ClassVar[str] = "conversations"
     indexes: ClassVar[list[IndexModel]] = [

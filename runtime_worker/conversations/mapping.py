@@ -61,6 +61,7 @@ def conversation_of(document: ConversationDocument) -> Conversation:
         resource_id=document.resource_id,
         anchor=document.anchor,
         last_agent=document.last_agent,
+        central_id=document.central_id,
     )
 
 

@@ -131,10 +131,10 @@ class MongoConversationStore:
                 # One write: every command costs the driver more than all else that a run does before its first token.
                 await self._write(MessageDocument, message)
                 return
-            change = {
-                "$max": {"updated_at": conversation.updated_at},
-                "$set": {"context_tokens": conversation.context_tokens},
-            }
+            changed: dict[str, Any] = {"context_tokens": conversation.context_tokens}
+            if turn.is_moved:
+                changed |= {name: getattr(conversation, name) for name in ("instance_id", "anchor", "last_agent")}
+            change = {"$max": {"updated_at": conversation.updated_at}, "$set": changed}
             touch = UpdateOne({"_id": conversation.conversation_id}, change)
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._write(MessageDocument, message))

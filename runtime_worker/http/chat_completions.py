@@ -1,11 +1,12 @@
 """OpenAI's protocol for an instance: any client of it that is pointed at `…/orchestrators/{instance_id}/v1` works."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
 
+import msgspec
 from litestar import Response, Router, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, HeaderParameter
@@ -15,6 +16,7 @@ from runtime_worker.http.bodies import read_body
 from runtime_worker.http.chat_schemas import (
     ChatCompletionAnswer,
     ChatCompletionBody,
+    ChatTurn,
     ModelList,
     ModelOut,
     completion_of,
@@ -24,6 +26,7 @@ from runtime_worker.http.openapi import documented
 from runtime_worker.http.problems import answer_openai_error
 from runtime_worker.http.runs import replayed
 from runtime_worker.http.turns import AFTER_A_RUN, BEFORE_A_RUN, answered, begun, followed
+from runtime_worker.http.visits import TOKEN_HEADER
 from runtime_worker.stream.chat_chunks import ChatChunks
 from runtime_worker.stream.sse import HEARTBEAT
 from runtime_worker.stream.story import events_in
@@ -36,6 +39,7 @@ from shared.security.permissions import Permission
 
 CONVERSATION_HEADER = "X-Conversation-Id"
 RUN_HEADER = "X-Run-Id"
+_HEADERS = {"run_id": RUN_HEADER, "conversation_id": CONVERSATION_HEADER, "conversation_token": TOKEN_HEADER}
 
 ConversationHeader = Annotated[
     str | None,
@@ -62,7 +66,9 @@ async def chat_completions(
     The API key of an OpenAI client is a session's token or an API key. A client that leaves has the run cancelled,
     unless `metadata.on_disconnect` says otherwise or an `Idempotency-Key` says that it may come back.
     """
-    return await complete(request, worker, grant, org_id, instance_id, conversation, model=instance_id)
+    body = await read_body(request, ChatCompletionBody)
+    to = Address(org_id, instance_id, model=instance_id)
+    return await complete(request, worker, grant, to, body, turn_of(body, conversation))
 
 
 @get(
@@ -81,26 +87,29 @@ def model_out(model: UUID, name: str, org_id: UUID) -> ModelOut:
     return ModelOut(id=str(model), name=name, created=(model.int >> 80) // 1000, owned_by=str(org_id))
 
 
+class Address(msgspec.Struct, frozen=True):
+    """Whom a completion is for. `model` is what the answer calls its model; `token_for` makes what a guest goes on with
+    a conversation by."""
+
+    org_id: UUID
+    instance_id: UUID
+    model: UUID
+    central_id: UUID | None = None
+    token_for: Callable[[UUID], str | None] = lambda _: None
+
+
 async def complete(
-    request: AnyRequest,
-    worker: Worker,
-    grant: Grant,
-    org_id: UUID,
-    instance_id: UUID,
-    conversation: str | None,
-    *,
-    model: UUID,
+    request: AnyRequest, worker: Worker, grant: Grant, to: Address, body: ChatCompletionBody, asked: ChatTurn
 ) -> Response[Any]:
-    """The answer to a chat completion, whichever way it was addressed. `model` is what the answer calls its model."""
-    body = await read_body(request, ChatCompletionBody)
-    asked = turn_of(body, conversation)
+    """The answer to a chat completion, whichever way it was addressed."""
     with_usage = bool(body.stream_options and body.stream_options.include_usage)
-    chunks = partial(_chunks, model=str(model), with_usage=with_usage)
+    chunks = partial(_chunks, model=str(to.model), with_usage=with_usage)
     # Whoever gives a key means to send the request again when its connection breaks, and to find the run going on.
     leaving: OnDisconnect = "continue" if "idempotency-key" in request.headers else "cancel"
     turn = TurnRequest(
-        org_id=org_id,
-        instance_id=instance_id,
+        org_id=to.org_id,
+        instance_id=to.instance_id,
+        central_id=to.central_id,
         message=asked.message,
         conversation_id=asked.conversation_id,
         resource_id=asked.resource_id,
@@ -111,19 +120,19 @@ async def complete(
     )
     run = await begun(request, worker, grant, turn)
     if not body.stream:
-        answer = await answered(request, worker, grant, org_id, run)
+        answer = await answered(request, worker, grant, to.org_id, run)
         record = answer.record
-        names = _names(record.run_id, record.conversation_id)
-        completion = completion_of(record.run_id, record.started_at, str(model), answer.text, answer.usage, names)
+        names = _names(to, record.run_id, record.conversation_id)
+        completion = completion_of(record.run_id, record.started_at, str(to.model), answer.text, answer.usage, names)
         return Response(completion, headers=_headers(names))
     if isinstance(run, UUID):
-        await worker.repeats.until_begun(org_id, run)
-        record = await worker.runs.get(org_id, run, user_id=grant.user_id)
-        events = await worker.replays.open(org_id, run, user_id=grant.user_id, after_seq=0)
+        await worker.repeats.until_begun(to.org_id, run)
+        record = await worker.runs.get(to.org_id, run, user_id=grant.user_id)
+        events = await worker.replays.open(to.org_id, run, user_id=grant.user_id, after_seq=0)
         again = replayed(_retold(events, chunks(record.run_id, record.started_at)))
-        again.headers.update(_headers(_names(run, record.conversation_id)))
+        again.headers.update(_headers(_names(to, run, record.conversation_id)))
         return again
-    return followed(worker, run, _headers(_names(run.run_id, run.conversation_id)))
+    return followed(worker, run, _headers(_names(to, run.run_id, run.conversation_id)))
 
 
 def _chunks(run_id: UUID, created: datetime, *, model: str, with_usage: bool) -> ChatChunks:
@@ -135,12 +144,17 @@ async def _retold(events: AsyncIterator[bytes], chunks: ChatChunks) -> AsyncIter
         yield raw if raw == HEARTBEAT else b"".join(chunks.retold(events_in(raw)))
 
 
-def _names(run_id: UUID, conversation_id: UUID) -> dict[str, str]:
-    return {"run_id": str(run_id), "conversation_id": str(conversation_id)}
+def _names(to: Address, run_id: UUID, conversation_id: UUID) -> dict[str, str]:
+    token = to.token_for(conversation_id)
+    return {
+        "run_id": str(run_id),
+        "conversation_id": str(conversation_id),
+        **({"conversation_token": token} if token else {}),
+    }
 
 
 def _headers(names: dict[str, str]) -> dict[str, str]:
-    return {RUN_HEADER: names["run_id"], CONVERSATION_HEADER: names["conversation_id"]}
+    return {_HEADERS[name]: value for name, value in names.items()}
 
 
 router = Router("/", route_handlers=[chat_completions, models], exception_handlers={Exception: answer_openai_error})

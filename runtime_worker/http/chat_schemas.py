@@ -85,13 +85,14 @@ class ChatCompletionBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
 
 
 class ChatTurn(msgspec.Struct, frozen=True):
-    """What a request comes to: the new message, what came before it, and where it belongs."""
+    """What a request comes to: the new message, what came before it, and where it belongs. `token` is a guest's."""
 
     message: str
     brought: tuple[ModelMessage, ...]
     conversation_id: UUID | None
     resource_id: str | None
     on_disconnect: OnDisconnect | None
+    token: str | None = None
 
 
 def turn_of(body: ChatCompletionBody, conversation_header: str | None) -> ChatTurn:
@@ -113,7 +114,11 @@ def turn_of(body: ChatCompletionBody, conversation_header: str | None) -> ChatTu
     on_disconnect = metadata.get("on_disconnect")
     if on_disconnect not in (None, "continue", "cancel"):
         raise _refused("metadata.on_disconnect", "either continue or cancel")
-    return ChatTurn(last.content, tuple(m for m in earlier if m.content), conversation_id, resource_id, on_disconnect)
+    token = metadata.get("conversation_token")
+    if token is not None and not isinstance(token, str):
+        raise _refused("metadata.conversation_token", "the text of a conversation token")
+    brought = tuple(message for message in earlier if message.content)
+    return ChatTurn(last.content, brought, conversation_id, resource_id, on_disconnect, token)
 
 
 def require_honourable(body: ChatCompletionBody) -> None:

@@ -14,6 +14,7 @@ from litestar.routes import HTTPRoute
 
 from runtime_worker.http.auth import AnyRequest, PermissionGuard, public
 from runtime_worker.http.chat_schemas import ChatCompletionBody
+from runtime_worker.http.visits import VisitGuard
 from shared.errors import (
     BodyTooLarge,
     DomainError,
@@ -147,13 +148,21 @@ def _describe_errors(operation: dict[str, Any], path: str, handler: HTTPRouteHan
     if speaks_openai:
         # A path that cannot be one is no route at all, so nothing of it speaks any other protocol.
         responses["404"]["content"][PROBLEM_MEDIA_TYPE] = {"schema": {"$ref": _REF.format(name="Problem")}}
-    permission = next((g.permission.value for g in handler.resolve_guards() if isinstance(g, PermissionGuard)), None)
+    permission = _permission(handler)
     operation["security"] = [{SCHEME: []}, {KEY_SCHEME: []}] if permission else []
+    if any(isinstance(guard, VisitGuard) for guard in handler.resolve_guards()):
+        # A public central point answers without either.
+        operation["security"].append({})
     operation["x-permission"] = permission
 
 
+def _permission(handler: HTTPRouteHandler) -> str | None:
+    guards = (g for g in handler.resolve_guards() if isinstance(g, (PermissionGuard, VisitGuard)))
+    return next((guard.permission.value for guard in guards), None)
+
+
 def _errors_of(operation: dict[str, Any], path: str, handler: HTTPRouteHandler) -> Iterator[type[DomainError]]:
-    if any(isinstance(guard, PermissionGuard) for guard in handler.resolve_guards()):
+    if _permission(handler):
         yield from (NotAuthenticated, PermissionMissing, OrganizationSuspended, RateLimited, StoreUnavailable)
     if "{" in path:
         yield NotFound

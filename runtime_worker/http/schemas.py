@@ -46,6 +46,13 @@ class AddressedCompletionBody(CompletionBody, frozen=True, kw_only=True, forbid_
     instance_id: UUID
 
 
+class CentralCompletionBody(CompletionBody, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """At a central point. `conversation_token` is what a guest, who has no session, goes on with a conversation by; the
+    header `X-Conversation-Token` says the same."""
+
+    conversation_token: Annotated[str, Meta(max_length=2000)] | None = None
+
+
 class CompletionAnswer(msgspec.Struct, frozen=True):
     run_id: UUID
     conversation_id: UUID
@@ -54,6 +61,12 @@ class CompletionAnswer(msgspec.Struct, frozen=True):
     agent_hops: int
     current_agent: str | None
     usage: TokenUsage
+
+
+class CentralCompletionAnswer(CompletionAnswer, frozen=True):
+    """`conversation_token` is there for a guest only, and replaces the one before."""
+
+    conversation_token: str | None = None
 
 
 class StartersOut(msgspec.Struct, frozen=True):

@@ -21,6 +21,7 @@ from shared.errors import (
     IdempotencyKeyReused,
     MessagesSpent,
     ModelUnavailable,
+    NotFound,
     OrchestratorBuildFailed,
     OrchestratorDeactivated,
     OrchestratorNotLoaded,
@@ -66,20 +67,32 @@ async def begun(request: AnyRequest, worker: Worker, grant: Grant, turn: TurnReq
     turn = msgspec.structs.replace(turn, api_key_id=api_key_of(request), admission=admission_of(request))
     key = request.headers.get("idempotency-key")
     if key is None:
-        return await worker.turns.start(grant, turn)
-    run_id = turn.admission.run_id or new_id()
+        return await _started(worker, grant, turn)
+    run_id = (turn.admission.run_id if turn.admission else None) or new_id()
     claim = worker.repeats.claim_of(grant, request.url.path, key, await request.body())
     known = await worker.repeats.take(claim, run_id)
     if known is not None:
         return known
     try:
-        run = await worker.turns.start(grant, msgspec.structs.replace(turn, run_id=run_id))
+        run = await _started(worker, grant, msgspec.structs.replace(turn, run_id=run_id))
     except BaseException:
         # What failed began nothing: the same request may be sent again.
         await asyncio.shield(worker.repeats.give_back(claim, run_id))
         raise
     await worker.repeats.begun(claim)
     return run
+
+
+async def _started(worker: Worker, grant: Grant, turn: TurnRequest) -> Run:
+    while True:
+        try:
+            return await worker.turns.start(grant, turn)
+        except (NotFound, OrchestratorDeactivated, OrchestratorNotLoaded):
+            point = worker.central_points.find(turn.org_id, turn.central_id) if turn.central_id else None
+            if point is None or point.instance_id == turn.instance_id:
+                raise
+            # The point was swapped, and what it led to taken away, while the request was on its way there.
+            turn = msgspec.structs.replace(turn, instance_id=point.instance_id)
 
 
 def followed(worker: Worker, run: Run, headers: dict[str, str] | None = None) -> Response[Any]:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from runtime_worker.pool.central_points import CentralPoints
 from runtime_worker.pool.heap import Heap
 from runtime_worker.pool.pool import OrchestratorPool
 from shared.errors import StoreUnavailable
@@ -23,14 +24,16 @@ log = get_logger(__name__)
 class Reconciler:
     """Asks for changes every few seconds and when poked. While nobody answers, the pool keeps its last good state."""
 
-    def __init__(self, pool: OrchestratorPool, changes: ChangeSource, heap: Heap) -> None:
+    def __init__(self, pool: OrchestratorPool, points: CentralPoints, changes: ChangeSource, heap: Heap) -> None:
         self._pool = pool
+        self._points = points
         self._changes = changes
         self._heap = heap
         self._since = 0
         self._poked = asyncio.Event()
         self._caught_up = asyncio.Event()
         self._is_cut_off = False
+        self._waiting: list[asyncio.Future[bool]] = []
 
     @property
     def has_caught_up(self) -> bool:
@@ -51,13 +54,27 @@ class Reconciler:
         """Look now: an event may have been lost."""
         self._poked.set()
 
+    async def look(self) -> bool:
+        """Wait for a look at the feed that begins from now on; whether the control plane answered.
+
+        However many wait, they wait for the same one.
+        """
+        waiting: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiting)
+        self.poke()
+        return await waiting
+
     async def wait_until_caught_up(self) -> None:
         await self._caught_up.wait()
 
     async def run(self) -> None:
         """Until cancelled."""
         while True:
+            waiting, self._waiting = self._waiting, []
             await self.catch_up()
+            for waiter in waiting:
+                if not waiter.done():
+                    waiter.set_result(not self._is_cut_off)
             self._pool.maintain()
             self._heap.tidy()
             try:
@@ -75,6 +92,8 @@ class Reconciler:
                 page = await self._changes(self._since, PAGE_SIZE)
                 for change in page.changes:
                     self._pool.apply(change)
+                for point in page.central_points:
+                    self._points.apply(point)
                 self._since = max(self._since, page.next_since)
                 if not page.has_more:
                     break

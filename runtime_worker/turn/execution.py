@@ -52,6 +52,11 @@ class Execution:
         self._metrics = metrics
         self._clock = clock
 
+    async def give_back(self, admission: Admission) -> None:
+        """There is no run: what was set aside for it is free again, unless the run came to hold it."""
+        if not admission.is_taken:
+            await self._reservations.give_back(admission)
+
     def hold(self, run: Run, admission: Admission | None) -> None:
         """From here on what the run has set aside is this worker's to settle; None: another worker had begun it."""
         if admission is not None:

@@ -18,9 +18,10 @@ class TurnRequest(msgspec.Struct, frozen=True, kw_only=True):
     `on_disconnect` None leaves it to the organization's setting. `run_id` is given when somebody knows the run by it
     before it begins. `is_queued` says that it waits for the conversation's running turn instead of being refused.
     `brought` is what a caller tells of an earlier talk that we know nothing of; only a new conversation begins with it.
+    `central_id` is the central point it came through, whose conversations go on with whichever instance it points at.
     `dialect` makes, of the run's id and its beginning, what tells it in another protocol than ours.
     `api_key_id` is the key it was asked for with, None for a session.
-    `admission` is what the limits say of it.
+    `admission` is what the limits say of it, None when nobody has asked them.
     """
 
     org_id: UUID
@@ -35,4 +36,5 @@ class TurnRequest(msgspec.Struct, frozen=True, kw_only=True):
     brought: tuple[ModelMessage, ...] = ()
     dialect: Callable[[UUID, datetime], Dialect] | None = None
     api_key_id: UUID | None = None
-    admission: Admission = msgspec.field(default_factory=Admission)
+    admission: Admission | None = None
+    central_id: UUID | None = None

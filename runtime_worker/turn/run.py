@@ -41,6 +41,7 @@ class Run:
         mode: Mode = Mode.SUPERVISOR,
         last_agent: str | None = None,
         resource_id: str | None = None,
+        central_id: UUID | None = None,
         answer_id: UUID | None = None,
         epoch: int = 1,
         prices: Sequence[ModelPrice] = (),
@@ -56,6 +57,7 @@ class Run:
         self.answer_id = answer_id or new_id()
         self.message_id: UUID | None = None
         self.resource_id = resource_id
+        self.central_id = central_id
         self.epoch = epoch
         self.prices = prices
         self.api_key_id = api_key_id

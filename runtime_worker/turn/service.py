@@ -27,6 +27,8 @@ from shared.clock import Clock
 from shared.errors import Conflict, ConversationBusy, Draining, NotFound, StoreUnavailable
 from shared.frameworks import Mode
 from shared.ids import new_id
+from shared.limits import Admission, Charge
+from shared.limits.limiter import Limiter
 from shared.security.grants import Grant
 
 TITLE_CHARS = 80
@@ -49,6 +51,7 @@ class TurnService:
         backlog: SaveBacklog,
         execution: Execution,
         journal: EventJournal,
+        limiter: Limiter,
         clock: Clock,
     ) -> None:
         self._pool = pool
@@ -58,6 +61,7 @@ class TurnService:
         self._backlog = backlog
         self._execution = execution
         self._journal = journal
+        self._limiter = limiter
         self._clock = clock
         self._opening: set[asyncio.Task[None]] = set()
 
@@ -70,19 +74,30 @@ class TurnService:
         with self._table.admission():
             grant.require_key_use()
             await self._pool.require(request.instance_id, request.org_id)
-            request.admission.require()
-            conversation = await self._conversation(request, grant.user_id)
-            run_id = request.run_id or request.admission.run_id or new_id()
-            if conversation is None:
-                # Nobody else can know the id, so the lock is there to be had: it is taken while the turn is stored.
-                return await self._start(grant.user_id, request, run_id, new_id(), None)
-            conversation_id = conversation.conversation_id
-            await self._take_turn(request, conversation_id, run_id)
+            if request.admission is not None:
+                # Whoever has asked the limits gives back what comes to nothing.
+                return await self._admitted(grant, request, request.admission)
+            admission = await self._limiter.admit(grant, Charge("chat", request.run_id or new_id()))
             try:
-                return await self._start(grant.user_id, request, run_id, conversation_id, conversation)
+                return await self._admitted(grant, request, admission)
             except BaseException:
-                await asyncio.shield(self._locks.release(request.org_id, conversation_id, run_id))
+                await asyncio.shield(self._execution.give_back(admission))
                 raise
+
+    async def _admitted(self, grant: Grant, request: TurnRequest, admission: Admission) -> Run:
+        admission.require()
+        conversation = await self._conversation(request, grant.user_id)
+        run_id = request.run_id or admission.run_id or new_id()
+        if conversation is None:
+            # Nobody else can know the id, so the lock is there to be had: it is taken while the turn is stored.
+            return await self._start(grant.user_id, request, admission, run_id, new_id(), None)
+        conversation_id = conversation.conversation_id
+        await self._take_turn(request, conversation_id, run_id)
+        try:
+            return await self._start(grant.user_id, request, admission, run_id, conversation_id, conversation)
+        except BaseException:
+            await asyncio.shield(self._locks.release(request.org_id, conversation_id, run_id))
+            raise
 
     async def _take_turn(self, request: TurnRequest, conversation_id: UUID, run_id: UUID) -> None:
         """Have the conversation to ourselves, at once or when it is free. Raises ConversationBusy or Draining."""
@@ -104,7 +119,8 @@ class TurnService:
         found = await self._store.find_conversation(request.org_id, request.conversation_id)
         if found is None or found.user_id != user_id:
             raise NotFound("no such conversation")
-        if found.instance_id != request.instance_id:
+        is_of_point = request.central_id is not None and found.central_id == request.central_id
+        if found.instance_id != request.instance_id and not is_of_point:
             raise Conflict("the conversation belongs to another orchestrator")
         await self._backlog.settle(found.conversation_id)
         return found
@@ -113,6 +129,7 @@ class TurnService:
         self,
         user_id: UUID,
         request: TurnRequest,
+        admission: Admission,
         run_id: UUID,
         conversation_id: UUID,
         conversation: Conversation | None,
@@ -121,6 +138,9 @@ class TurnService:
             # MongoDB was away a moment ago: no model is asked for a turn that cannot be stored.
             await self._store.check()
         lease = await self._pool.lease(request.instance_id, request.org_id)
+        is_moved = conversation is not None and conversation.instance_id != request.instance_id
+        if conversation is not None and is_moved:
+            conversation = _handed_over(conversation, request.instance_id)
         now = self._clock.now()
         message = Message(
             message_id=new_id(),
@@ -146,6 +166,7 @@ class TurnService:
             resource_id=request.resource_id,
             prices=lease.snapshot.prices,
             api_key_id=request.api_key_id,
+            central_id=request.central_id,
         )
         try:
             require_acceptable(request, lease.snapshot, conversation)
@@ -164,10 +185,11 @@ class TurnService:
                 "config_hash": run.config_hash,
             }
         )
-        self._execution.hold(run, request.admission)
+        self._execution.hold(run, admission)
         self._table.start(run, self._execution.launch(run, lease, run_request, recollection.overflow))
         try:
-            await self._record(run, message, recollection.conversation, is_new=conversation is None)
+            thread = recollection.conversation
+            await self._record(run, message, thread, is_new=conversation is None, is_moved=is_moved)
         except BaseException:
             run.refuse()
             raise
@@ -261,9 +283,12 @@ class TurnService:
         )
         return request, recollection
 
-    async def _record(self, run: Run, message: Message, conversation: Conversation, *, is_new: bool) -> None:
+    async def _record(
+        self, run: Run, message: Message, conversation: Conversation, *, is_new: bool, is_moved: bool
+    ) -> None:
         """Store what has to be there before anything of the run can be seen: its message, and itself."""
-        start = TurnStart(conversation=conversation, is_new=is_new, message=message, run=run.record(last_seq=0))
+        record = run.record(last_seq=0)
+        start = TurnStart(conversation=conversation, is_new=is_new, message=message, run=record, is_moved=is_moved)
         steps = [self._store.begin_turn(run.org_id, start)]
         if is_new:
             steps.append(self._locks.acquire(run.org_id, run.conversation_id, run.run_id))
@@ -291,7 +316,14 @@ def _new(run: Run, message: Message) -> Conversation:
         updated_at=message.created_at,
         context_tokens=tokens_of(message),
         resource_id=run.resource_id if run.mode is Mode.GROUNDED else None,
+        central_id=run.central_id,
     )
+
+
+def _handed_over(conversation: Conversation, instance_id: UUID) -> Conversation:
+    """A conversation whose central point leads to another instance now. What was said goes along; what the one before
+    kept for itself, of a resource and of its agents, means nothing to this one."""
+    return msgspec.structs.replace(conversation, instance_id=instance_id, anchor=None, last_agent=None)
 
 
 def _after(brought: tuple[ModelMessage, ...], message: Message, lease: Lease) -> Message:

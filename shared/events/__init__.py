@@ -19,6 +19,7 @@ ROUTING_KEYS = (
     "orchestrator.load",
     "orchestrator.reload",
     "orchestrator.unload",
+    "orchestrator.central_point_changed",
     "settings.global_changed",
     "settings.org_changed",
     "plugin.changed",
@@ -62,6 +63,13 @@ class OrchestratorUnload(Event, frozen=True, kw_only=True, tag="orchestrator.unl
     operation_id: UUID
 
 
+class CentralPointChanged(Event, frozen=True, kw_only=True, tag="orchestrator.central_point_changed"):
+    """Below `orchestrator.`: the subjects of a stream that exists already are not widened."""
+
+    org_id: UUID
+    central_id: UUID
+
+
 class GlobalSettingsChanged(Event, frozen=True, kw_only=True, tag="settings.global_changed"):
     keys: tuple[str, ...] = ()
 
@@ -86,6 +94,7 @@ AnyEvent = (
     | GlobalSettingsChanged
     | OrganizationSettingsChanged
     | PluginChanged
+    | CentralPointChanged
 )
 
 _encoder = msgspec.json.Encoder()

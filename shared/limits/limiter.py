@@ -142,6 +142,16 @@ class Limiter:
             admission.run_id = charge.run_id
         return admission
 
+    async def admit(self, grant: Grant, charge: Charge) -> Admission:
+        """The same for a caller of whom nobody has asked Redis: one without a session or a key of their own."""
+        asked = Asked([], "session", str(grant.user_id), grant.org_id, charge)
+        try:
+            places = [keys.limits_key(grant.org_id), keys.TIERS_GENERATION, keys.org_generation(grant.org_id)]
+            asked.cached = cast("list[bytes | None]", await self._redis.mget(places))
+        except ResponseError:
+            asked.is_uncounted = True
+        return await self.conclude(asked, grant, None)
+
     async def can_count(self) -> None:
         """Raises RedisError unless Redis takes writes."""
         await self._redis.set(_PROBE, 1, ex=60)
@@ -184,7 +194,7 @@ class Limiter:
     async def _subject(self, asked: Asked, grant: Grant, api_key: APIKeyRecord | None) -> dict[str, object]:
         """Whose limits count. Empty for a caller without a place in a living organization, who has their own."""
         org_id, charge = asked.org_id, asked.charge
-        has_place = grant.is_alive and (grant.role is not None or bool(grant.custom))
+        has_place = grant.is_alive and (grant.is_member or grant.role is not None or bool(grant.custom))
         if org_id is None or grant.org_status != "active" or not has_place:
             return {}
         if charge is not None and charge.kind == "api" and grant.is_sys_admin:

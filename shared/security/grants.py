@@ -133,7 +133,7 @@ class GrantCache:
 
     def keys(self, user_id: UUID, org_id: UUID | None) -> tuple[str, str, str]:
         """What `read` wants the values of, for a caller who has more to ask Redis in the same round trip."""
-        return f"perms:{user_id}:{org_id or '-'}", _user_generation(user_id), _org_generation(org_id)
+        return f"perms:{user_id}:{org_id or '-'}", _user_generation(user_id), org_generation(org_id)
 
     async def read(self, user_id: UUID, org_id: UUID | None, values: Sequence[bytes | None]) -> Grant:
         """What `get` returns, out of the values of its `keys`."""
@@ -166,12 +166,12 @@ class GrantInvalidator:
             await pipe.execute()
 
     async def organization_changed(self, org_id: UUID) -> None:
-        await self._redis.incr(_org_generation(org_id))
+        await self._redis.incr(org_generation(org_id))
 
 
 def _user_generation(user_id: UUID) -> str:
     return f"perms_generation:user:{user_id}"
 
 
-def _org_generation(org_id: UUID | None) -> str:
+def org_generation(org_id: UUID | None) -> str:
     return f"perms_generation:org:{org_id or '-'}"

@@ -74,7 +74,9 @@ async def caller(stack: RunningStack, http: aiohttp.ClientSession, model_url: st
     key = {"name": "fuzzed", "scopes": ["cadence:org:read"]}
     model = {"provider": "openai", "model_name": "gpt-fuzzed"}
     talk = await client.made("POST", f"{tenant.path}/completion/chat", json={"message": "hello"})
+    point = {"name": "Fuzzed", "instance_id": tenant.instance_id}
     known_ids = {
+        "central_id": (await client.made("POST", f"{tenant.org_path}/central-points", json=point))["central_id"],
         "role_id": (await client.made("POST", "/api/admin/roles", json=role))["id"],
         "key_id": (await client.made("POST", "/api/me/api-keys", json=key))["api_key"]["id"],
         "model_id": (await client.made("POST", "/api/admin/providers/models", json=model))["id"],

@@ -11,8 +11,9 @@ from shared.limits import OrganizationLimits
 from shared.retention import OrganizationRetention, RetentionPage
 from shared.security.api_keys import APIKeyRecord
 from shared.security.grants import Grant
+from shared.security.organizations import OrganizationState
 from shared.security.permissions import Role
-from shared.snapshots import ChangePage, InstanceChange, OrchestratorSnapshot
+from shared.snapshots import CentralPointChange, ChangePage, InstanceChange, OrchestratorSnapshot
 
 TOKEN = "worker-token-of-the-tests-0123456789abcdef"
 
@@ -26,6 +27,8 @@ class FakeControlPlane:
         self.grants: dict[tuple[UUID, UUID], Grant] = {}
         self.retention: dict[UUID, int | None] = {}
         self.limits: dict[UUID, OrganizationLimits] = {}
+        self.points: dict[UUID, CentralPointChange] = {}
+        self.organizations: dict[UUID, OrganizationState] = {}
         self.is_away = False
         self.revision = 0
         self._deleted: dict[UUID, tuple[OrchestratorSnapshot, int]] = {}
@@ -40,6 +43,7 @@ class FakeControlPlane:
         app.router.add_get("/internal/retention", self._retention)
         app.router.add_get("/internal/limits/{org_id}", self._limits)
         app.router.add_get("/internal/api-keys/{digest}", self._api_key)
+        app.router.add_get("/internal/organizations/{org_id}", self._organization)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
@@ -61,6 +65,19 @@ class FakeControlPlane:
     def delete(self, instance_id: UUID) -> None:
         self.revision += 1
         self._deleted[instance_id] = (self.snapshots.pop(instance_id), self.revision)
+
+    def point(
+        self, snapshot: OrchestratorSnapshot, central_id: UUID | None = None, **changes: Any
+    ) -> CentralPointChange:
+        """Publish a central point that leads to an instance, a new one or one that is there."""
+        self.revision += 1
+        known = self.points.get(central_id) if central_id else None
+        point = known or CentralPointChange(
+            new_id(), snapshot.org_id, 0, "Helpdesk", snapshot.instance_id, "private", 600, 600
+        )
+        changes = {"instance_id": snapshot.instance_id, "revision": self.revision, **changes}
+        self.points[point.central_id] = msgspec.structs.replace(point, **changes)
+        return self.points[point.central_id]
 
     def admit(self, user_id: UUID, org_id: UUID, role: Role | None = "user", **changes: Any) -> Grant:
         grant = Grant(
@@ -84,11 +101,14 @@ class FakeControlPlane:
     async def _changes(self, request: web.Request) -> web.Response:
         self._check(request)
         since, limit = int(request.query["since"]), int(request.query["limit"])
-        rows = [_change(s, s.revision) for s in self.snapshots.values()]
+        rows: list[InstanceChange | CentralPointChange] = [*self.points.values()]
+        rows += [_change(s, s.revision) for s in self.snapshots.values()]
         rows += [_change(s, revision, is_deleted=True) for s, revision in self._deleted.values()]
         rows = sorted((row for row in rows if row.revision > since), key=lambda row: row.revision)
-        page = tuple(rows[:limit])
-        return _json(ChangePage(page, page[-1].revision if page else since, len(rows) > limit))
+        page = rows[:limit]
+        instances = tuple(row for row in page if isinstance(row, InstanceChange))
+        points = tuple(row for row in page if isinstance(row, CentralPointChange))
+        return _json(ChangePage(instances, page[-1].revision if page else since, len(rows) > limit, points))
 
     async def _retention(self, request: web.Request) -> web.Response:
         """Pages of one, so that whoever asks has to turn them."""
@@ -107,6 +127,11 @@ class FakeControlPlane:
     async def _limits(self, request: web.Request) -> web.Response:
         self._check(request)
         return _json(self.limits.get(UUID(request.match_info["org_id"]), OrganizationLimits()))
+
+    async def _organization(self, request: web.Request) -> web.Response:
+        self._check(request)
+        found = self.organizations.get(UUID(request.match_info["org_id"]))
+        return _json(found or OrganizationState("active"))
 
     async def _api_key(self, request: web.Request) -> web.Response:
         self._check(request)

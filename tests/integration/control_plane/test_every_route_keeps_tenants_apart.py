@@ -24,10 +24,12 @@ NOT_ABOUT_TENANTS = {
     "/api/engine/{mode}/prompts",
     "/api/admin/tiers/{name}",
 }
-VOLATILE = {"x-request-id", "content-length", "date"}
+VOLATILE = {"x-request-id", "content-length", "date", "ratelimit-remaining", "ratelimit-reset"}
+"""What is left of the caller's own rate is another number with every request."""
 
 ORG, ADMIN = "/api/orgs/{org_id}", "/api/admin"
 INSTANCE = ORG + "/orchestrators/{instance_id}"
+POINT = ORG + "/central-points/{central_id}"
 CHAT = {"message": "hi"}
 USER = {"username": "new", "password": "a long enough one"}
 KEY = {"name": "k", "provider": "openai", "api_key": "sk-0123456789"}
@@ -64,6 +66,10 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/api/me/api-keys/{key_id}/rotate"): {},
     ("PATCH", "/api/me/api-keys/{key_id}"): {"budget_per_month": 1},
     ("POST", INSTANCE + "/completion/{operation}"): CHAT,
+    ("POST", ORG + "/central-points"): {"name": "Helpdesk", "instance_id": ANY},
+    ("PATCH", POINT): {"name": "mine"},
+    ("POST", POINT + "/completion/{operation}"): CHAT,
+    ("POST", POINT + "/v1/{rest}"): {"messages": [{"role": "user", "content": "hi"}]},
     ("POST", INSTANCE + "/v1/{rest}"): {"messages": [{"role": "user", "content": "hi"}]},
     ("POST", ORG + "/completion/{operation}"): {**CHAT, "instance_id": ANY},
     ("PATCH", ORG + "/conversations/{rest}"): {"title": "mine"},
@@ -112,7 +118,11 @@ WITHOUT_A_BODY = {
     *((method, ORG + "/conversations/{rest}") for method in ("POST", "DELETE")),
     *((method, ORG + "/conversations") for method in ("POST", "PATCH", "DELETE")),
     *((method, ORG + "/completion/{operation}") for method in ("GET", "PATCH", "DELETE")),
-    ("GET", INSTANCE + "/v1/{rest}"),
+    *(("GET", path + "/v1/{rest}") for path in (INSTANCE, POINT)),
+    ("GET", ORG + "/central-points"),
+    *((method, POINT) for method in ("GET", "DELETE")),
+    *((method, POINT + "/completion/{operation}") for method in ("GET", "PATCH", "DELETE")),
+    ("GET", "/internal/organizations/{org_id}"),
     *((method, INSTANCE + "/completion/{operation}") for method in ("GET", "PATCH", "DELETE")),
 }
 
@@ -169,7 +179,8 @@ async def test_what_another_organization_has_looks_like_what_nobody_has(
         "config_id": shop.llm_config_id,
         "plugin_id": plugin_id,
         "pid": "com.theirs.secret",
-        "instance_id": (await shop.orchestrator())["instance_id"],
+        "instance_id": (instance_id := (await shop.orchestrator())["instance_id"]),
+        "central_id": (await shop.central_point(instance_id))["central_id"],
         "model_id": model.json()["id"],
         "key_id": str(key.json()["api_key"]["id"]),
         "digest": "0" * 64,

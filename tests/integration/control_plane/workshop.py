@@ -107,5 +107,14 @@ class Workshop:
         created: dict[str, Any] = answer.json()
         return created
 
+    async def central_point(self, instance_id: str, **changes: Any) -> dict[str, Any]:
+        """A new one that points at an orchestrator, as the API answered it."""
+        self._count += 1
+        body = {"name": f"Point {self._count}", "instance_id": instance_id, **changes}
+        answer = await self.admin.post(f"{self.tenant.path}/central-points", body)
+        assert answer.status_code == 201, answer.text
+        created: dict[str, Any] = answer.json()
+        return created
+
     def at(self, orchestrator: dict[str, Any], rest: str = "") -> str:
         return f"{self.path}/{orchestrator['instance_id']}{rest}"

@@ -179,7 +179,11 @@ async def test_chat_goes_to_workers_and_everything_else_to_the_control_plane(
     for path, goes_to in (
         (f"{org}/completion/chat", "worker"),
         (f"{org}/orchestrators/i1/v1/models", "worker"),
+        (f"{org}/central-points/p1/completion/chat", "worker"),
+        (f"{org}/central-points/p1/v1/models", "worker"),
         (f"{org}/runs/r1/stream", "worker"),
+        (f"{org}/central-points/p1", "control-plane"),
+        (f"{org}/central-points", "control-plane"),
         (f"{org}/conversations", "worker"),
         (f"{org}/conversations/c1/messages", "worker"),
         (f"{org}/orchestrators/i1", "control-plane"),

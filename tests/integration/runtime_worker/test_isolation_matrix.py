@@ -7,6 +7,7 @@ from litestar.routes import HTTPRoute
 
 from runtime_worker.app import create_app
 from runtime_worker.http.auth import PermissionGuard, public
+from runtime_worker.http.visits import VisitGuard
 from shared.clock import SystemClock
 from shared.ids import new_id
 from shared.security.permissions import MEMBER_PERMISSIONS, ORG_ADMIN_PERMISSIONS, Permission
@@ -28,7 +29,7 @@ def routes_of(worker: RunningWorker) -> list[Route]:
                 if handler.fn.__module__.startswith("runtime_worker."):
                     (guard,) = handler.resolve_guards()
                     rule: Any = "public" if guard is public else "workers"
-                    rule = guard.permission if isinstance(guard, PermissionGuard) else rule
+                    rule = guard.permission if isinstance(guard, (PermissionGuard, VisitGuard)) else rule
                     found += [Route(method, route.path_format, rule) for method in handler.http_methods - {"OPTIONS"}]
     return found
 
@@ -66,6 +67,7 @@ async def test_every_caller_gets_from_every_route_what_the_permissions_say(
     real = {
         "org_id": str(member.org_id),
         "instance_id": str(instance.instance_id),
+        "central_id": str(control_plane.point(instance).central_id),
         "conversation_id": made["conversation_id"],
         "run_id": made["run_id"],
     }

@@ -8,9 +8,12 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
+from deploy.local.ports import free_port
 from runtime_worker.conversations.base import TokenUsage
 from runtime_worker.engines.base import EventSink, RunRequest
+from runtime_worker.turn.request import TurnRequest
 from shared.clock import SystemClock
+from shared.errors import MessagesSpent, NotFound
 from shared.ids import new_id
 from shared.limits import OrganizationLimits
 from shared.limits.limiter import LimitsInvalidator
@@ -22,6 +25,8 @@ from tests.fakes.instances import instance_snapshot, llm_config_snapshot
 from tests.fakes.orchestrators import ScriptedBuilder, echo
 from tests.integration.runtime_worker.worker import Caller, RunningWorker, eventually, running_worker
 
+TOKENS = 15
+"""What a scripted run uses."""
 RATES = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset")
 
 
@@ -237,6 +242,56 @@ async def test_of_many_at_once_as_many_are_answered_as_there_are_messages(
     assert sum(1 for answer in answers if answer[0] == 200) == 60
     found = await used(worker, member)
     assert (found.messages_today, found.running) == (60, 0)
+
+
+async def test_two_workers_let_in_no_more_than_there_are_tokens_for(
+    worker: RunningWorker,
+    settings: WorkerSettings,
+    control_plane: FakeControlPlane,
+    builder: ScriptedBuilder,
+    member: Caller,
+    instance: OrchestratorSnapshot,
+) -> None:
+    port = free_port()
+    beside = msgspec.structs.replace(settings, port=port, public_url=f"http://127.0.0.1:{port}")
+    limit(control_plane, member, tokens_per_day=20 * TOKENS)
+    # Once it is known what a run uses, each sets as much aside.
+    assert (await asked(member, instance.instance_id))[0] == 200
+    async with running_worker(beside, control_plane, ScriptedBuilder()) as second:
+        there = Caller(second.http, second.url, member.user_id, member.org_id, "")
+        there.headers = member.headers
+
+        answers = await asyncio.gather(
+            *(asked((member, there)[number % 2], instance.instance_id) for number in range(60))
+        )
+
+        assert sum(1 for answer in answers if answer[0] == 200) == 19
+        assert {answer[2]["code"] for answer in answers if answer[0] != 200} == {"RL-0005"}
+        found = await used(worker, member)
+        assert (found.tokens_today, found.running) == (20 * TOKENS, 0)
+
+
+async def test_a_turn_of_somebody_without_a_session_is_limited_as_well(
+    worker: RunningWorker, control_plane: FakeControlPlane, instance: OrchestratorSnapshot
+) -> None:
+    control_plane.limits[instance.org_id] = OrganizationLimits(messages_per_day=1, concurrent_runs=1)
+    guest = control_plane.admit(new_id(), instance.org_id)
+    request = TurnRequest(
+        org_id=instance.org_id,
+        instance_id=instance.instance_id,
+        message="hi",
+        conversation_id=None,
+        resource_id=None,
+        is_followed=False,
+    )
+    with pytest.raises(NotFound):
+        await worker.worker.turns.start(guest, msgspec.structs.replace(request, conversation_id=new_id()))
+
+    run = await worker.worker.turns.start(guest, request)
+    await run.wait()
+
+    with pytest.raises(MessagesSpent):
+        await worker.worker.turns.start(guest, request)
 
 
 async def test_a_full_worker_says_so_and_when_to_come_back(

@@ -1,0 +1,56 @@
+"""Queries for the central points of one organization."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from control_plane.central_points.tables import CentralPoint
+from control_plane.orchestrators.tables import Orchestrator
+from shared.errors import NotFound
+
+
+class CentralPointRepository:
+    """Living ones only."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def get(self, org_id: UUID, central_id: UUID, *, for_update: bool = False) -> CentralPoint:
+        """Raises NotFound."""
+        query = select(CentralPoint).where(
+            CentralPoint.org_id == org_id, CentralPoint.id == central_id, CentralPoint.is_deleted.is_(False)
+        )
+        if for_update:
+            query = query.with_for_update()
+        point = (await self._session.execute(query)).scalar_one_or_none()
+        if point is None:
+            raise NotFound
+        return point
+
+    async def page(self, org_id: UUID, *, after: UUID | None, limit: int) -> Sequence[CentralPoint]:
+        """One more than `limit`, to tell whether there are more."""
+        query = (
+            select(CentralPoint)
+            .where(CentralPoint.org_id == org_id, CentralPoint.is_deleted.is_(False))
+            .order_by(CentralPoint.id)
+            .limit(limit + 1)
+        )
+        if after is not None:
+            query = query.where(CentralPoint.id > after)
+        return (await self._session.execute(query)).scalars().all()
+
+    async def can_be_pointed_at(self, org_id: UUID, instance_id: UUID) -> bool:
+        """Whether it is an orchestrator of the organization that is neither deleted nor deactivated."""
+        query = select(Orchestrator.id).where(
+            Orchestrator.org_id == org_id,
+            Orchestrator.id == instance_id,
+            Orchestrator.is_deleted.is_(False),
+            Orchestrator.status != "inactive",
+        )
+        return (await self._session.execute(query)).scalar_one_or_none() is not None
+
+    async def add(self, point: CentralPoint) -> None:
+        self._session.add(point)
+        await self._session.flush()

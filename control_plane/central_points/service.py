@@ -1,0 +1,94 @@
+"""Central points: one stable address per purpose, and whichever orchestrator serves it at the moment."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from uuid import UUID
+
+import msgspec
+from msgspec import UNSET
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from control_plane.central_points.repository import CentralPointRepository
+from control_plane.central_points.schemas import CentralPointBody, CentralPointPatch
+from control_plane.central_points.tables import CentralPoint
+from control_plane.database.locks import lock_definitions
+from control_plane.database.patches import apply_patch
+from control_plane.database.revisions import next_revision, require_match
+from control_plane.database.violations import taken, violations
+from control_plane.events.outbox import record
+from shared.clock import Clock
+from shared.errors import FieldError, InvalidRequest
+from shared.events import CentralPointChanged
+from shared.ids import new_id
+
+
+class CentralPointService:
+    def __init__(self, *, session: AsyncSession, points: CentralPointRepository, clock: Clock) -> None:
+        self._session = session
+        self._points = points
+        self._clock = clock
+
+    async def create(self, org_id: UUID, body: CentralPointBody) -> CentralPoint:
+        """Raises InvalidRequest, AlreadyExists."""
+        await lock_definitions(self._session, org_id)
+        await self._require_instance(org_id, body.instance_id)
+        point = CentralPoint(id=new_id(), org_id=org_id, is_deleted=False, **msgspec.structs.asdict(body))
+        point.revision = await next_revision(self._session)
+        with _unique():
+            await self._points.add(point)
+        await self._tell(point)
+        return point
+
+    async def get(self, org_id: UUID, central_id: UUID) -> CentralPoint:
+        """Raises NotFound."""
+        return await self._points.get(org_id, central_id)
+
+    async def page(self, org_id: UUID, *, after: UUID | None, limit: int) -> Sequence[CentralPoint]:
+        return await self._points.page(org_id, after=after, limit=limit)
+
+    async def change(
+        self, org_id: UUID, central_id: UUID, patch: CentralPointPatch, *, if_match: str | None
+    ) -> CentralPoint:
+        """Raises NotFound, StaleRevision, InvalidRequest, AlreadyExists."""
+        # Keeps the orchestrator that it is to point at from being deleted meanwhile.
+        await lock_definitions(self._session, org_id)
+        point = await self._points.get(org_id, central_id, for_update=True)
+        require_match(if_match, point.revision)
+        if patch.instance_id is not UNSET and patch.instance_id != point.instance_id:
+            await self._require_instance(org_id, patch.instance_id)
+        apply_patch(point, patch)
+        await self._revise(point)
+        return point
+
+    async def delete(self, org_id: UUID, central_id: UUID, *, if_match: str | None) -> None:
+        """Nobody reaches anything through it any more. Raises NotFound, StaleRevision."""
+        await lock_definitions(self._session, org_id)
+        point = await self._points.get(org_id, central_id, for_update=True)
+        require_match(if_match, point.revision)
+        point.is_deleted = True
+        await self._revise(point)
+
+    async def _require_instance(self, org_id: UUID, instance_id: UUID) -> None:
+        if not await self._points.can_be_pointed_at(org_id, instance_id):
+            message = "no orchestrator of this organization has this id, or it is deactivated"
+            raise InvalidRequest(errors=(FieldError("instance_id", "unknown", message),))
+
+    async def _revise(self, point: CentralPoint) -> None:
+        with _unique(), self._session.no_autoflush:
+            point.revision = await next_revision(self._session)
+            await self._session.flush()
+        await self._tell(point)
+
+    async def _tell(self, point: CentralPoint) -> None:
+        fact = CentralPointChanged(
+            event_id=new_id(),
+            revision=point.revision,
+            occurred_at=self._clock.now(),
+            org_id=point.org_id,
+            central_id=point.id,
+        )
+        await record(self._session, fact)
+
+
+def _unique() -> AbstractContextManager[None]:
+    return violations({"uq_central_points_name_living": taken("name", "this name")})
