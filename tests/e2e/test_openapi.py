@@ -133,6 +133,11 @@ def _called(operation: Any, caller: Caller) -> Outcome:
         if uses_known_ids and not is_deletion:
             for name in case.path_parameters or {}:
                 case.path_parameters[name] = caller.known_ids.get(name, case.path_parameters[name])
+            if case.path.endswith("/v1/chat/completions"):
+                # Of its many fields most ask for what is refused, so that a generated body hardly ever passes.
+                case.body = {"model": "any", "messages": [{"role": "user", "content": "hello"}]}
+            elif isinstance(case.body, dict):
+                case.body |= {name: caller.known_ids[name] for name in case.body.keys() & {"instance_id"}}
         response = case.call_and_validate(headers={"Authorization": f"Bearer {caller.token}"}, checks=CHECKS)
         statuses.append(response.status_code)
 

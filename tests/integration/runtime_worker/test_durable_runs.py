@@ -206,6 +206,25 @@ async def test_a_run_that_had_shown_nothing_begins_anew_elsewhere_and_nobody_not
     assert await messages(pair.there, conversation) == [("user", "go"), ("assistant", "hello")]
 
 
+async def test_a_chat_completion_that_begins_anew_knows_what_its_request_brought_along(
+    pair: Pair, instance: OrchestratorSnapshot, builder: ScriptedBuilder
+) -> None:
+    builder.script = script = Halting([], ["hello"])
+    talk = [("user", "one"), ("assistant", "first answer"), ("user", "go")]
+    body = {"messages": [{"role": role, "content": content} for role, content in talk], "stream": True}
+    url = f"{pair.here.url}/orchestrators/{instance.instance_id}/v1/chat/completions"
+    async with pair.here.http.post(url, headers=pair.here.headers, json=body) as response:
+        run = response.headers["X-Run-Id"]
+        await eventually(lambda: script.begun == 1)
+        await pair.lose(run, instance.org_id)
+        await eventually(lambda: script.begun == 2)
+        script.go_on.set()
+        assert text_of(await resumed(pair.there, run)) == "hello"
+    first, again = builder.requests
+    assert [(m.role, m.content) for m in again.history] == talk[:2]
+    assert (again.history, again.message) == (first.history, "go")
+
+
 async def test_an_end_that_was_stored_and_not_told_is_told_by_another_worker(
     pair: Pair, instance: OrchestratorSnapshot, builder: ScriptedBuilder
 ) -> None:
