@@ -8,9 +8,10 @@ from granian.server import Server
 
 from shared.errors import ConfigurationInvalid
 from shared.logging import configure_logging
+from shared.open_files import allow_open_files
 from shared.settings import read_control_plane_settings
 
-BACKPRESSURE = 1024
+BACKPRESSURE = 8_192
 """Requests one process works on at once: chat streams go through the gateway route, each holding one for minutes."""
 
 
@@ -21,6 +22,8 @@ def main() -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     configure_logging(settings.process.log_level, settings.process.log_format)
+    # Before the process that serves is started: it inherits the limit.
+    allow_open_files()
     Server(
         "control_plane.app:from_environment",
         factory=True,

@@ -14,11 +14,12 @@ from runtime_worker.plugins.egress import keep_own_files_private, network_for
 from runtime_worker.wiring import Worker
 from shared.errors import ConfigurationInvalid
 from shared.logging import configure_logging, get_logger
+from shared.open_files import allow_open_files
 from shared.security.environment import forget_settings
 from shared.settings import WorkerSettings, read_worker_settings
 
-BACKPRESSURE = 4_096
-"""Requests Granian hands over at once; a stream holds its place for minutes, so it is above the run limit."""
+BACKPRESSURE = 16_384
+"""Requests Granian hands over at once: a stream holds its place for minutes, and thousands may be silent."""
 
 BACKLOG = 1_024
 STOP_SECONDS = 5.0
@@ -39,6 +40,7 @@ def main() -> int:
     forget_settings(os.environ)
     keep_own_files_private()
     configure_logging(settings.process.log_level, settings.process.log_format)
+    allow_open_files()
     return uvloop.run(serve(settings))
 
 

@@ -61,7 +61,7 @@ from shared.workers import WorkerRecord, WorkerRegistry
 REDIS_SECONDS = 2.0
 """How long a request waits for Redis before it is answered 503."""
 
-REDIS_CONNECTIONS = 2_000
+REDIS_CONNECTIONS = 4_096
 """Whoever waits for an answer has one to themselves: with the client's own hundred a burst would be told that Redis is
 away."""
 
@@ -82,6 +82,7 @@ def redis_client(url: str) -> "Redis":
         socket_timeout=REDIS_SECONDS,
         retry=Retry(NoBackoff(), 1),
         health_check_interval=30,
+        max_connections=REDIS_CONNECTIONS,
     )
 
 

@@ -37,11 +37,11 @@ async def test_a_serving_worker_holds_no_secret_in_its_environment(
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", "runtime_worker", env=environment)
     try:
         async with ClientSession() as http:
-            await eventually(lambda: answers(http, f"http://127.0.0.1:{port}/health"))
+            await eventually(lambda: answers(http, f"http://127.0.0.1:{port}/health"), seconds=60)
         shown = Path(f"/proc/{process.pid}/environ").read_bytes()
     finally:
         process.send_signal(signal.SIGTERM)
-        await process.wait()
+        assert await process.wait() == 0
 
     assert b"PATH=" in shown
     for secret in (SECRET_KEY, TOKEN, "ab" * 32, mongo_url):
