@@ -82,7 +82,6 @@ def redis_client(url: str) -> "Redis":
         socket_timeout=REDIS_SECONDS,
         retry=Retry(NoBackoff(), 1),
         health_check_interval=30,
-        max_connections=REDIS_CONNECTIONS,
     )
 
 

@@ -11,8 +11,8 @@ import asyncio
 import gc
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -83,7 +83,7 @@ async def _measured(clients: int, home: Path, redis_url: str, mongo_url: str, br
         snapshot = instance_snapshot(llm_config_snapshot("http://model.test/v1"), org_id=new_id())
         instance = control_plane.put(snapshot, tier="demand")
         builder = ScriptedBuilder()
-        async with running_worker(settings, control_plane, builder) as running:
+        async with running_worker(settings, control_plane, builder) as running, _released(go_on):
             running.worker.table.capacity = max(running.worker.table.capacity, clients)
             caller = await running.sign_in(instance.org_id)
             # Everything that a first run imports and opens is there before.
@@ -102,13 +102,24 @@ async def _measured(clients: int, home: Path, redis_url: str, mongo_url: str, br
             assert process.stdin is not None
             assert process.stdout is not None
             process.stdin.write(msgspec.json.encode(plan) + b"\n")
-            for _ in ("begun", "heard"):
-                assert await process.stdout.readline() == b"ok\n"
+            for step in ("begun", "heard"):
+                if await process.stdout.readline() != b"ok\n":
+                    # It has said why on its standard error.
+                    raise RuntimeError(f"not all clients have {step}")
             after = rss_mb()
             go_on.set()
             ended_well = int(await process.stdout.readline())
             await process.wait()
     return IdleStreams(clients, (after - before) * 1000 / clients, ended_well)
+
+
+@asynccontextmanager
+async def _released(go_on: asyncio.Event) -> AsyncIterator[None]:
+    """Whatever happens in the block, nobody waits afterwards."""
+    try:
+        yield
+    finally:
+        go_on.set()
 
 
 def main() -> None:

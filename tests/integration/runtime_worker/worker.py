@@ -16,6 +16,7 @@ from granian.server.embed import Server
 from redis.asyncio import Redis
 
 from deploy.local.ports import free_port
+from runtime_worker.__main__ import BACKPRESSURE
 from runtime_worker.app import create_app
 from runtime_worker.pool.entry import Builder
 from runtime_worker.wiring import Worker
@@ -159,7 +160,7 @@ async def running_worker(
         address=settings.host,
         port=settings.port,
         interface=Interfaces.ASGI,
-        backpressure=1024,
+        backpressure=BACKPRESSURE,
         websockets=False,
         log_enabled=False,
     )
