@@ -68,6 +68,7 @@ from control_plane.plugins.logo_handlers import router as logos_router
 from control_plane.plugins.mcp_handlers import admin_router as mcp_admin_router
 from control_plane.plugins.mcp_handlers import router as mcp_router
 from control_plane.provider_models.handlers import router as provider_models_router
+from control_plane.purges.handlers import router as purges_router
 from control_plane.roles.handlers import router as roles_router
 from control_plane.sessions.handlers import admin_router as sessions_admin_router
 from control_plane.sessions.handlers import router as sessions_router
@@ -98,6 +99,7 @@ ROUTERS: list[Router] = [
     api_keys_admin_router,
     organizations_router,
     organizations_admin_router,
+    purges_router,
     members_router,
     users_router,
     roles_router,

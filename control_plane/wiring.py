@@ -61,6 +61,8 @@ from control_plane.plugins.settings import PluginSettings, PluginSettingsOf
 from control_plane.plugins.uploads import UploadService
 from control_plane.provider_models.repository import ProviderModelRepository
 from control_plane.provider_models.service import ProviderModelService
+from control_plane.purges.finishing import PurgeFinisher
+from control_plane.purges.service import PurgeService
 from control_plane.roles.repository import RoleRepository
 from control_plane.roles.service import RoleService
 from control_plane.settings.repository import SettingsRepository
@@ -157,6 +159,12 @@ class Resources:
         self._health_publisher = publisher_for(settings.broker_url)
         limits = {"limits": self.limiter.can_count}
         refuses_uncounted = settings.limits.when_uncounted == "closed"
+        self.purge_finisher = PurgeFinisher(
+            database=self.database,
+            redis=self.redis,
+            packages=self.packages,
+            make_publisher=partial(publisher_for, settings.broker_url),
+        )
         self.health = Health(
             needed={
                 "postgres": postgres_check(self.autocommit),
@@ -180,6 +188,7 @@ class Resources:
         tasks.append(asyncio.create_task(usage_counter(self).run()))
         if days := self.settings.usage_retention_days:
             tasks.append(asyncio.create_task(keep_usage_retention(self.database, self.clock, days)))
+        tasks.append(asyncio.create_task(self.purge_finisher.run()))
         if days := self.settings.audit_retention_days:
             tasks.append(asyncio.create_task(keep_retention(self.database, self.clock, days)))
         if directories:
@@ -488,6 +497,10 @@ def provide_quota(session: NamedDependency[AsyncSession]) -> Quota:
     return Quota(TierRepository(session))
 
 
+def provide_purges(session: NamedDependency[AsyncSession]) -> PurgeService:
+    return PurgeService(session=session)
+
+
 def provide_run_time_settings(
     session: NamedDependency[AsyncSession], resources: NamedDependency[Resources]
 ) -> SettingsService:
@@ -521,6 +534,7 @@ DEPENDENCIES: dict[str, Provide] = {
     "plugins": _sync(provide_plugins),
     "provider_models": _sync(provide_provider_models),
     "quota": _sync(provide_quota),
+    "purges": _sync(provide_purges),
     "readiness": _sync(provide_readiness),
     "run_time_settings": _sync(provide_run_time_settings),
     "roles": _sync(provide_roles),

@@ -9,6 +9,7 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
 from shared.errors import NotFound, StoreUnavailable
 from shared.limits import OrganizationLimits
 from shared.logging import get_logger
+from shared.purges import PurgePage, PurgeReport
 from shared.retention import RetentionPage
 from shared.security.api_keys import APIKeyRecord
 from shared.security.grants import Grant
@@ -52,6 +53,12 @@ class ControlPlaneClient:
         query = {"limit": str(limit), **({"after": str(after)} if after else {})}
         return await self._get("/internal/retention", query, RetentionPage)
 
+    async def purges(self) -> PurgePage:
+        return await self._get("/internal/purges", {}, PurgePage)
+
+    async def tell_of_purge(self, org_id: UUID, report: PurgeReport) -> None:
+        await self._ask("POST", f"/internal/purges/{org_id}", {}, msgspec.json.encode(report))
+
     async def grant(self, user_id: UUID, org_id: UUID | None) -> Grant:
         query = {"org_id": str(org_id)} if org_id else {}
         return await self._get(f"/internal/grants/{user_id}", query, Grant)
@@ -70,21 +77,26 @@ class ControlPlaneClient:
         return await self._get(f"/internal/limits/{org_id}", {}, OrganizationLimits)
 
     async def _get(self, path: str, query: dict[str, str], kind: type[T]) -> T:
+        body = await self._ask("GET", path, query)
+        try:
+            return msgspec.json.decode(body, type=kind)
+        except msgspec.MsgspecError as error:
+            log.error("control_plane_unreadable", path=path, error=str(error))
+            raise StoreUnavailable("the control plane's answer cannot be read") from error
+
+    async def _ask(self, method: str, path: str, query: dict[str, str], data: bytes | None = None) -> bytes:
         if self._session is None:
             raise RuntimeError("the control plane client is not open")
         try:
-            async with self._session.get(self._base_url + path, params=query) as response:
+            url, headers = self._base_url + path, {"Content-Type": "application/json"} if data else None
+            async with self._session.request(method, url, params=query, data=data, headers=headers) as response:
                 body = await response.read()
                 status = response.status
         except (ClientError, TimeoutError, OSError) as error:
             raise StoreUnavailable("the control plane does not answer") from error
         if status == 404:
             raise NotFound
-        if status != 200:
+        if status >= 300:
             log.warning("control_plane_refused", path=path, status=status)
             raise StoreUnavailable(f"the control plane answered {status}")
-        try:
-            return msgspec.json.decode(body, type=kind)
-        except msgspec.MsgspecError as error:
-            log.error("control_plane_unreadable", path=path, error=str(error))
-            raise StoreUnavailable("the control plane's answer cannot be read") from error
+        return body

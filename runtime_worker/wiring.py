@@ -25,6 +25,7 @@ from runtime_worker.pool.heap import Heap
 from runtime_worker.pool.pool import OrchestratorPool
 from runtime_worker.pool.preparation import Prewarming
 from runtime_worker.pool.reconciler import Reconciler
+from runtime_worker.purges import Purges
 from runtime_worker.shared_parts import SharedParts
 from runtime_worker.stream.journal import EventJournal
 from runtime_worker.topology import Topology, rss_mb
@@ -210,6 +211,17 @@ class Worker:
         self.handover = Handover(self.table, self._locks, self._journal, self.replays, lambda: self.topology.has_others)
         self._hurry = asyncio.Event()
         self._joining: asyncio.Task[None] | None = None
+        self.purges = Purges(
+            worker_id=self.worker_id,
+            source=self.control_plane,
+            owns=self.topology.owns,
+            pool=self.pool,
+            bundles=self._parts.bundles,
+            table=self.table,
+            backlog=self._backlog,
+            store=self.store,
+            redis=self.redis,
+        )
         self.conversations = ConversationService(self.store, self._locks)
 
     @property
@@ -240,6 +252,7 @@ class Worker:
         start("cancellations", self._cancellations.run())
         start("save-backlog", self._backlog.run())
         start("retention", self.retention.run())
+        start("purges", self.purges.run())
         start("plugin-hosts", self._parts.hosts.watch())
         start("api-key-uses", self._api_key_uses.run())
         try:

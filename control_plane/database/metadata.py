@@ -12,6 +12,7 @@ from control_plane.orchestrators import tables as _orchestrators  # noqa: F401
 from control_plane.organizations import tables as _organizations  # noqa: F401
 from control_plane.plugins import tables as _plugins  # noqa: F401
 from control_plane.provider_models import tables as _provider_models  # noqa: F401
+from control_plane.purges import tables as _purges  # noqa: F401
 from control_plane.roles import tables as _roles  # noqa: F401
 from control_plane.settings import tables as _settings  # noqa: F401
 from control_plane.single_sign_on import tables as _single_sign_on  # noqa: F401

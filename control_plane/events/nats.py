@@ -8,7 +8,7 @@ from faststream.exceptions import FastStreamException
 from faststream.nats import NatsBroker
 from nats.errors import Error as NatsError
 from nats.js.api import StorageType, StreamConfig
-from nats.js.errors import BadRequestError
+from nats.js.errors import BadRequestError, NotFoundError
 
 from control_plane.events.publisher import CONFIRM_SECONDS, CONNECT_SECONDS
 from shared.errors import BrokerUnavailable
@@ -69,6 +69,14 @@ class NatsPublisher:
         except _BROKER_TROUBLE as error:
             raise BrokerUnavailable(f"NATS did not confirm ({type(error).__name__})") from error
 
+    async def forget(self, needle: bytes) -> int:
+        if self._broker is None:
+            raise BrokerUnavailable("not connected to NATS")
+        try:
+            return sum([await _forget(self._broker, stream, needle) for stream in (STREAM, DEAD_STREAM)])
+        except _BROKER_TROUBLE as error:
+            raise BrokerUnavailable(f"NATS did not answer ({type(error).__name__})") from error
+
     async def ping(self) -> bool:
         return self._broker is not None and await self._broker.ping(timeout=1.0)
 
@@ -84,6 +92,21 @@ class NatsPublisher:
 
 async def _already_reported(_: Exception) -> None:
     """The client tells this callback too of what it raises."""
+
+
+async def _forget(broker: NatsBroker, stream: str, needle: bytes) -> int:
+    """A stream keeps events for an hour, or dead letters for two weeks: few enough to look at each."""
+    jetstream, count = broker.connection.jetstream(), 0
+    state = (await jetstream.stream_info(stream)).state
+    for sequence in range(max(1, state.first_seq), state.last_seq + 1):
+        try:
+            message = await jetstream.get_msg(stream, sequence)
+        except NotFoundError:
+            continue
+        if needle in (message.data or b""):
+            await jetstream.delete_msg(stream, sequence)
+            count += 1
+    return count
 
 
 async def _create(broker: NatsBroker, name: str, subjects: tuple[str, ...], max_age_seconds: int) -> None:

@@ -24,6 +24,10 @@ class EventPublisher(Protocol):
         """
         ...
 
+    async def forget(self, needle: bytes) -> int:
+        """Remove events that hold `needle` from where the broker keeps them; how many. Raises BrokerUnavailable."""
+        ...
+
     async def ping(self) -> bool:
         """Whether the broker answers right now."""
         ...

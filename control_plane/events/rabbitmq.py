@@ -67,6 +67,26 @@ class RabbitPublisher:
         except _BROKER_TROUBLE as error:
             raise BrokerUnavailable(f"RabbitMQ did not confirm ({type(error).__name__})") from error
 
+    async def forget(self, needle: bytes) -> int:
+        """Of dead letters. Workers take from their queues at once, and a queue that nobody takes from expires."""
+        if self._broker is None:
+            raise BrokerUnavailable("not connected to RabbitMQ")
+        try:
+            queue = await self._broker.declare_queue(DEAD_QUEUE)
+            others, count = [], 0
+            while (message := await queue.get(fail=False, timeout=CONFIRM_SECONDS)) is not None:
+                if needle in message.body:
+                    await message.ack()
+                    count += 1
+                else:
+                    others.append(message)
+            # In the end, or they would come again.
+            for message in others:
+                await message.nack(requeue=True)
+            return count
+        except _BROKER_TROUBLE as error:
+            raise BrokerUnavailable(f"RabbitMQ did not answer ({type(error).__name__})") from error
+
     async def ping(self) -> bool:
         return self._broker is not None and await self._broker.ping(timeout=1.0)
 

@@ -1,18 +1,20 @@
 from typing import Annotated
 from uuid import UUID
 
-from litestar import Router, get
+from litestar import Router, get, post
 from litestar.di import NamedDependency
-from litestar.params import FromPath, QueryParameter
+from litestar.params import FromPath, JSONBody, QueryParameter
 
 from control_plane.api_keys.records import load_api_key
 from control_plane.auth.grants import load_grant
 from control_plane.internal.feed import WorkerFeed
 from control_plane.internal.guards import worker_only
+from control_plane.purges.service import PurgeService
 from control_plane.tiers.limits import load_limits
 from control_plane.wiring import Resources
 from shared.errors import NotFound
 from shared.limits import OrganizationLimits
+from shared.purges import PurgePage, PurgeReport
 from shared.retention import RetentionPage
 from shared.security.api_keys import APIKeyRecord
 from shared.security.grants import Grant
@@ -77,9 +79,27 @@ async def limits(org_id: FromPath[UUID], resources: NamedDependency[Resources]) 
     return await load_limits(resources.autocommit, org_id)
 
 
+@get("/purges")
+async def purges(resources: NamedDependency[Resources]) -> PurgePage:
+    """The organizations that workers have to let go of, and whose conversations they have to remove."""
+    live = [worker.worker_id for worker in await resources.registry.live()]
+    async with resources.database() as session:
+        return PurgePage(tuple(await PurgeService(session=session).pending(live)))
+
+
+@post("/purges/{deleted_id:uuid}", status_code=204)
+async def hear_of_purge(
+    deleted_id: FromPath[UUID], data: JSONBody[PurgeReport], resources: NamedDependency[Resources]
+) -> None:
+    """What a worker has done of it."""
+    async with resources.database() as session:
+        await PurgeService(session=session).hear(deleted_id, data)
+        await session.commit()
+
+
 router = Router(
     "/internal",
-    route_handlers=[snapshot, changes, retention, grant, organization, api_key, limits],
+    route_handlers=[snapshot, changes, retention, grant, organization, api_key, limits, purges, hear_of_purge],
     guards=[worker_only],
     include_in_schema=False,
 )

@@ -11,7 +11,7 @@ from pymongo import AsyncMongoClient
 from pymongo.errors import ConnectionFailure, PyMongoError
 
 from runtime_worker.conversations.documents import DOCUMENTS, OrganizationDatabase, in_database
-from shared.errors import StoreUnavailable
+from shared.errors import NotFound, StoreUnavailable
 
 CONNECT_MS = 2_000
 OPERATION_MS = 2_500
@@ -44,11 +44,22 @@ class OrganizationDatabases:
         self._client = client
         self._is_initialised = False
         self._databases: dict[UUID, OrganizationDatabase] = {}
+        self._shut: set[UUID] = set()
         self._preparing: dict[UUID | None, asyncio.Task[None]] = {}
+
+    def shut(self, org_id: UUID) -> None:
+        """From now on it is the database of an organization that nobody knows."""
+        self._shut.add(org_id)
+        self._databases.pop(org_id, None)
 
     @asynccontextmanager
     async def work(self, org_id: UUID) -> AsyncIterator[None]:
-        """Work in the organization's database, its indexes made sure of; driver errors become StoreUnavailable."""
+        """Work in the organization's database, its indexes made sure of; driver errors become StoreUnavailable.
+
+        Raises NotFound for one that is shut.
+        """
+        if org_id in self._shut:
+            raise NotFound
         async with translated():
             database = self._databases.get(org_id) or await self._prepare(org_id)
             with in_database(database):

@@ -1,7 +1,7 @@
 """Conversations in MongoDB, each organization's in a database of its own."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -11,7 +11,7 @@ from pymongo import DESCENDING, AsyncMongoClient, InsertOne, UpdateOne
 from pymongo.errors import DuplicateKeyError
 
 from runtime_worker.conversations.base import Compaction, Conversation, Message, RunRecord, TurnEnd, TurnStart
-from runtime_worker.conversations.databases import OrganizationDatabases, translated
+from runtime_worker.conversations.databases import OrganizationDatabases, database_name, translated
 from runtime_worker.conversations.documents import (
     ConversationDocument,
     MessageDocument,
@@ -35,7 +35,8 @@ class MongoConversationStore:
     def __init__(self, client: AsyncMongoClient[dict[str, Any]]) -> None:
         self._client = client
         self._writes = GroupWrites()
-        self._organization = OrganizationDatabases(client).work
+        self._databases = OrganizationDatabases(client)
+        self._organization = self._databases.work
 
     async def find_conversation(self, org_id: UUID, conversation_id: UUID) -> Conversation | None:
         async with self._organization(org_id):
@@ -213,6 +214,22 @@ class MongoConversationStore:
         async with self._organization(org_id):
             found = await MessageDocument.get(run.answer_id)
         return message_of(found) if found else None
+
+    def shut(self, org_id: UUID) -> None:
+        """From now on an organization that is purged is one that nobody knows: nothing is read or written for it."""
+        self._databases.shut(org_id)
+
+    async def run_ids(self, org_id: UUID) -> AsyncIterator[UUID]:
+        """Of every run of an organization, whether it has ended or not. Raises PyMongoError."""
+        database = self._client[database_name(org_id)]
+        async for row in database[RunDocument.collection].find({}, {"_id": 1}):
+            yield row["_id"]
+        async for row in database[MessageDocument.collection].find({"starts": {"$ne": None}}, {"starts._id": 1}):
+            yield row["starts"]["_id"]
+
+    async def drop(self, org_id: UUID) -> None:
+        """Remove all that an organization said. Raises PyMongoError."""
+        await self._client.drop_database(database_name(org_id))
 
     async def check(self) -> None:
         async with translated():

@@ -55,6 +55,13 @@ class PackageCache:
         except OSError as error:
             log.warning("packages_not_pruned", error=type(error).__name__)
 
+    async def remove(self, digests: Collection[str]) -> None:
+        """Remove these now. Raises nothing."""
+        try:
+            await asyncio.to_thread(self._kept.remove, digests)
+        except OSError as error:
+            log.warning("packages_not_removed", error=type(error).__name__)
+
     def _found(self, digest: str) -> UnpackedPackage | None:
         home = self._kept.use(digest)
         return _unpacked_in(home) if home else None

@@ -6,7 +6,7 @@ nothing is ever shared between organizations, not even a system plugin.
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 from uuid import UUID
 
 import msgspec
@@ -119,6 +119,11 @@ class BundleRegistry:
             await _end(entry)
         await self.hosts.close()
         await self._store.close()
+
+    async def forget_packages(self, digests: Collection[str]) -> None:
+        """Remove packages from this machine, but those that another organization uses as well."""
+        used = {entry.digest for entry in self._entries.values()}
+        await self._packages.remove([digest for digest in digests if digest not in used])
 
     async def upkeep(self) -> None:
         """Remove packages and environments that nobody uses any more, now and every hour, until cancelled.

@@ -160,6 +160,13 @@ class OrchestratorPool:
         self._used.add(instance_id)
         return entry.current.lease()
 
+    async def forget_organization(self, org_id: UUID) -> None:
+        """Hold nothing of it any more, whatever the change feed told; returns when all its parts are given back."""
+        for entry in self._index.all():
+            if entry.org_id == org_id:
+                self._forget(entry.instance_id, entry.revision)
+        await self._builds.closed()
+
     # --- upkeep ---
 
     def explain_build(self, instance_id: UUID, stage: str) -> None:

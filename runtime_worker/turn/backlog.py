@@ -72,6 +72,10 @@ class SaveBacklog:
         """Have a turn removed that was refused, as soon as possible, whether it was stored or not. Never raises."""
         self._keep(org_id, turn)
 
+    def forget(self, org_id: UUID) -> None:
+        """Give up what waits for an organization that is purged."""
+        self._waiting = deque((owner, end) for owner, end in self._waiting if owner != org_id)
+
     async def settle(self, conversation_id: UUID) -> None:
         """Before a next turn: have this conversation's earlier ends stored, so that its history is whole."""
         if any(turn.run.conversation_id == conversation_id for _, turn in self._waiting):

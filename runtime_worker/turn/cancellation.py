@@ -28,7 +28,7 @@ class Cancellations:
     async def ask(self, run_id: UUID) -> None:
         """Have whichever worker drives the run cancel it."""
         async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.set(_key(run_id), b"1", ex=KEY_SECONDS)
+            pipe.set(cancel_key(run_id), b"1", ex=KEY_SECONDS)
             pipe.publish(CHANNEL, str(run_id))
             await pipe.execute()
 
@@ -55,7 +55,7 @@ class Cancellations:
         runs = self._table.all()
         if not runs:
             return
-        found = await self._redis.mget([_key(run.run_id) for run in runs])
+        found = await self._redis.mget([cancel_key(run.run_id) for run in runs])
         for run, asked in zip(runs, found, strict=True):
             if asked is not None:
                 run.cancel()
@@ -66,5 +66,5 @@ class Cancellations:
             run.cancel()
 
 
-def _key(run_id: UUID) -> str:
+def cancel_key(run_id: UUID) -> str:
     return f"run_cancel:{run_id}"

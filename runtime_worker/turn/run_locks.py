@@ -250,7 +250,7 @@ class RunLocks:
             return True
         while True:
             try:
-                epoch = await cast("Awaitable[bytes | None]", self._redis.hget(_record(run.run_id), "epoch"))
+                epoch = await cast("Awaitable[bytes | None]", self._redis.hget(record_key(run.run_id), "epoch"))
             except RedisError:
                 # Without Redis nobody takes anything over; but somebody may have before it went.
                 if not self._stood_still:
@@ -279,7 +279,7 @@ class RunLocks:
                 # Ours, and alive: it was this worker that stood still, and it is about to renew.
                 continue
             args: list[_Argument] = [member, self._worker_id, _CLAIM_MS]
-            keys = [CLAIMS, _record(run_id), events_key(run_id)]
+            keys = [CLAIMS, record_key(run_id), events_key(run_id)]
             if epoch := int(await self._take(keys=keys, args=args)):
                 taken.append(LostRun(org_id, run_id, epoch))
         return taken
@@ -294,7 +294,7 @@ class RunLocks:
         """There was nothing to take over. Raises RedisError."""
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.zrem(CLAIMS, _member(lost.org_id, lost.run_id))
-            pipe.expire(_record(lost.run_id), MEMORY_SECONDS)
+            pipe.expire(record_key(lost.run_id), MEMORY_SECONDS)
             await pipe.execute()
 
     async def surrender(self, run: Run) -> None:
@@ -362,10 +362,10 @@ class RunLocks:
 
 
 def _keys(org_id: UUID, conversation_id: UUID, run_id: UUID) -> list[str]:
-    return [f"run_lock:{org_id}:{conversation_id}", CLAIMS, _record(run_id)]
+    return [f"run_lock:{org_id}:{conversation_id}", CLAIMS, record_key(run_id)]
 
 
-def _record(run_id: UUID) -> str:
+def record_key(run_id: UUID) -> str:
     return f"run:{run_id}"
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from shared.events import AnyEvent
+from shared.purges import PurgePage, PurgeReport
 from shared.retention import RetentionPage
 from shared.security.grants import Grant
 from shared.snapshots import ChangePage, OrchestratorSnapshot
@@ -14,7 +15,10 @@ from shared.workers import InstanceState, WorkerRecord
 
 CONTRACTS: dict[str, tuple[str, tuple[Any, ...]]] = {
     "events.json": ("Events between the planes, by routing key", tuple(AnyEvent.__args__)),
-    "snapshots.json": ("What workers get over /internal", (OrchestratorSnapshot, ChangePage, RetentionPage, Grant)),
+    "snapshots.json": (
+        "What workers get over /internal",
+        (OrchestratorSnapshot, ChangePage, RetentionPage, Grant, PurgePage, PurgeReport),
+    ),
     "usage.json": ("What runs used, in the stream that it is counted from", (RunFinished,)),
     "workers.json": ("What workers write into the registry", (WorkerRecord, InstanceState)),
 }

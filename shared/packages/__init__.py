@@ -20,6 +20,10 @@ class PackageStore(Protocol):
         """Remove; nothing happens when it is not there."""
         ...
 
+    async def delete_below(self, prefix: str) -> None:
+        """Remove everything in the folder `prefix`, also what no row names. Raises StoreUnavailable."""
+        ...
+
     async def check(self) -> None:
         """Raises StoreUnavailable when packages cannot be read or written right now."""
         ...
@@ -32,7 +36,12 @@ def digest_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def tenant_prefix(org_id: UUID) -> str:
+    """The folder of an organization's packages."""
+    return f"tenants/{org_id}"
+
+
 def package_key(org_id: UUID | None, pid: str, version: str) -> str:
     """`tenants/{org_id}/{pid}/{version}/plugin.zip`, or under `system/` without an organization."""
-    root = f"tenants/{org_id}" if org_id else "system"
+    root = tenant_prefix(org_id) if org_id else "system"
     return f"{root}/{pid}/{version}/plugin.zip"

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -41,6 +42,9 @@ class DirectoryStore:
 
     async def delete(self, key: str) -> None:
         await _guarded(self._delete, key)
+
+    async def delete_below(self, prefix: str) -> None:
+        await _guarded(self._delete_below, prefix)
 
     async def check(self) -> None:
         await _guarded(self._probe)
@@ -90,6 +94,10 @@ class DirectoryStore:
                 if directory == self._root:
                     break
                 directory.rmdir()
+
+    def _delete_below(self, prefix: str) -> None:
+        with suppress(FileNotFoundError):
+            shutil.rmtree(self._path(prefix))
 
     def _probe(self) -> None:
         self._root.mkdir(parents=True, exist_ok=True)

@@ -95,6 +95,13 @@ class KeptDirectories:
             log.info("unused_directories_removed", root=str(self.root), count=len(removed))
         return removed
 
+    def remove(self, names: Collection[str]) -> None:
+        """Remove these, however lately they were used, unless somebody is just making or removing one."""
+        for name in names:
+            if _NAME.fullmatch(name):
+                self._remove(self.root / name, 0)
+                (self.root / _LOCKS / name).unlink(missing_ok=True)
+
     def _entries(self) -> list[Path]:
         try:
             return [entry for entry in self.root.iterdir() if entry.is_dir() and not entry.is_symlink()]

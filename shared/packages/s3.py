@@ -85,6 +85,14 @@ class S3Store:
         async with self._errors(key) as client:
             await client.delete_object(Bucket=self._bucket, Key=key)
 
+    async def delete_below(self, prefix: str) -> None:
+        async with self._errors(prefix) as client:
+            pages = client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=f"{prefix}/")
+            async for page in pages:
+                # One by one: deletions in bulk need a checksum that not every server knows.
+                for found in page.get("Contents", ()):
+                    await client.delete_object(Bucket=self._bucket, Key=found["Key"])
+
     async def check(self) -> None:
         try:
             async with self._errors(self._bucket) as client:

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from shared.ids import new_id
 from shared.limits import OrganizationLimits
+from shared.purges import PendingPurge, PurgePage, PurgeReport
 from shared.retention import OrganizationRetention, RetentionPage
 from shared.security.api_keys import APIKeyRecord
 from shared.security.grants import Grant
@@ -29,6 +30,8 @@ class FakeControlPlane:
         self.limits: dict[UUID, OrganizationLimits] = {}
         self.points: dict[UUID, CentralPointChange] = {}
         self.organizations: dict[UUID, OrganizationState] = {}
+        self.purges: dict[UUID, PendingPurge] = {}
+        self.purge_reports: list[tuple[UUID, PurgeReport]] = []
         self.is_away = False
         self.revision = 0
         self._deleted: dict[UUID, tuple[OrchestratorSnapshot, int]] = {}
@@ -42,6 +45,8 @@ class FakeControlPlane:
         app.router.add_get("/internal/grants/{user_id}", self._grant)
         app.router.add_get("/internal/retention", self._retention)
         app.router.add_get("/internal/limits/{org_id}", self._limits)
+        app.router.add_get("/internal/purges", self._purges)
+        app.router.add_post("/internal/purges/{org_id}", self._hear_of_purge)
         app.router.add_get("/internal/api-keys/{digest}", self._api_key)
         app.router.add_get("/internal/organizations/{org_id}", self._organization)
         self._runner = web.AppRunner(app, access_log=None)
@@ -137,6 +142,24 @@ class FakeControlPlane:
         self._check(request)
         found = self.api_keys.get(request.match_info["digest"])
         return _json(found) if found else web.Response(status=404)
+
+    async def _purges(self, request: web.Request) -> web.Response:
+        self._check(request)
+        return _json(PurgePage(tuple(self.purges.values())))
+
+    async def _hear_of_purge(self, request: web.Request) -> web.Response:
+        """Whoever reports may drop from then on; a drop ends the purge."""
+        self._check(request)
+        org_id = UUID(request.match_info["org_id"])
+        if org_id not in self.purges:
+            return web.Response(status=404)
+        report = msgspec.json.decode(await request.read(), type=PurgeReport)
+        self.purge_reports.append((org_id, report))
+        if report.has_dropped:
+            del self.purges[org_id]
+        else:
+            self.purges[org_id] = msgspec.structs.replace(self.purges[org_id], may_drop=True)
+        return web.Response(status=204)
 
     def _check(self, request: web.Request) -> None:
         if request.headers.get("Authorization") != f"Bearer {TOKEN}":

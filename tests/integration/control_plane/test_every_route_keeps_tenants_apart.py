@@ -76,6 +76,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", ORG + "/settings"): {"settings": {"on_disconnect": "cancel"}},
     ("PUT", ORG + "/orchestrator-defaults"): {"settings": {"run_timeout": {"value": 1}}},
     ("PATCH", ADMIN + "/settings/{key}"): {"value": 1},
+    ("POST", "/internal/purges/{deleted_id}"): {"worker_id": "w"},
     ("PATCH", ADMIN + "/orgs/{org_id}"): {"status": "suspended"},
     ("POST", ADMIN + "/orgs/{org_id}/users"): USER,
     ("PATCH", ADMIN + "/users/{user_id}"): {"password": "a long enough one"},
@@ -99,6 +100,7 @@ WITHOUT_A_BODY = {
     *(("DELETE", ORG + path) for path in ("/users/{user_id}", "/llm-configs/{config_id}", "/plugins/{plugin_id}")),
     *(("DELETE", INSTANCE + path) for path in ("", "/purge")),
     *(("DELETE", ADMIN + path) for path in ("/orgs/{org_id}", "/users/{user_id}", "/plugins/{plugin_id}")),
+    *((method, ADMIN + "/orgs/{deleted_id}/purge") for method in ("GET", "DELETE")),
     ("DELETE", ADMIN + "/providers/models/{model_id}"),
     ("DELETE", "/api/me/api-keys/{key_id}"),
     ("DELETE", "/api/me/sessions/{session_id}"),
@@ -170,11 +172,14 @@ async def test_what_another_organization_has_looks_like_what_nobody_has(
     key = await shop.admin.post("/api/me/api-keys", {"name": "k", "scopes": ["cadence:org:read"]})
     role_body = {"name": "Reader", "scope": "organization", "permissions": ["cadence:org:read"]}
     role = await root.post("/api/admin/roles", role_body)
+    deleted_id = await world.organization()
+    assert (await root.delete(f"/api/admin/orgs/{deleted_id}")).status_code == 204
     upload = PendingUpload(new_id(), "done", plugin_id=new_id())
     await resources.redis.set(f"upload:{shop.tenant.org_id}:{upload.upload_id}", msgspec.json.encode(upload))
     theirs = {
         "upload_id": str(upload.upload_id),
         "org_id": shop.tenant.org_id,
+        "deleted_id": deleted_id,
         "user_id": str(shop.member.user_id),
         "config_id": shop.llm_config_id,
         "plugin_id": plugin_id,

@@ -138,6 +138,7 @@ async def test_every_caller_gets_from_every_route_what_the_permissions_say(
     model = await root.post("/api/admin/providers/models", {"provider": "openai", "model_name": "gpt-test"})
     real = {
         "org_id": shop.tenant.org_id,
+        "deleted_id": shop.tenant.org_id,
         "user_id": str(shop.member.user_id),
         "config_id": shop.llm_config_id,
         "plugin_id": await add_plugin(resources, "com.theirs.secret", org_id=shop.tenant.org_id),

@@ -1,0 +1,1 @@
+"""Purging of deleted organizations: nothing of them is left in any store (decision 0046)."""
