@@ -153,7 +153,9 @@ def create_app(settings: ControlPlaneSettings) -> Litestar:
         logging_config=None,
     )
     measured = metrics.around(app.asgi_handler)
-    app.asgi_handler = RequestIds(IdempotentAnswers(AuditTrail(OptionsAnswers(measured))))
+    app.asgi_handler = RequestIds(
+        IdempotentAnswers(AuditTrail(OptionsAnswers(measured))), hsts_seconds=settings.hsts_seconds
+    )
     return app
 
 

@@ -25,6 +25,7 @@ class Kind(StrEnum):
     GONE = "gone"
     STALE = "stale"
     TOO_LARGE = "too_large"
+    HEADERS_TOO_LARGE = "headers_too_large"
     UNSUPPORTED = "unsupported"
     LIMITED = "limited"
     NOT_READY = "not_ready"
@@ -121,6 +122,12 @@ class WorkerBusy(DomainError):
     """This worker runs as many turns at once as it can."""
 
     kind, code, title, retryable = Kind.NOT_READY, "SY-0007", "The runtime worker is at its limit", True
+
+
+class HeadersTooLarge(DomainError):
+    """The request's headers are more than any caller of ours sends; nothing of it was looked at."""
+
+    kind, code, title = Kind.HEADERS_TOO_LARGE, "SY-0008", "The request's headers are too large"
 
 
 # --- VA: what came in --------------------------------------------------------------------------------------------

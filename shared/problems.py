@@ -17,6 +17,7 @@ STATUS_BY_KIND: dict[Kind, int] = {
     Kind.UNSUPPORTED: 415,
     Kind.INVALID: 422,
     Kind.LIMITED: 429,
+    Kind.HEADERS_TOO_LARGE: 431,
     Kind.INTERNAL: 500,
     Kind.UPSTREAM: 502,
     Kind.NOT_READY: 503,

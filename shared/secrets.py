@@ -16,6 +16,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from shared.errors import ConfigurationInvalid, SecretUnreadable
+from shared.weak_secrets import weakness_of_key
 
 NONCE_BYTES = 12
 KEY_BYTES = 32
@@ -42,6 +43,11 @@ class SecretKeyring:
         if not self._keys:
             raise ConfigurationInvalid("there is no encryption key to seal with")
         return next(iter(self._keys))
+
+    @property
+    def weakness(self) -> str | None:
+        """What is wrong with one of the keys, without repeating it."""
+        return next((found for key in self._keys.values() if (found := weakness_of_key(key))), None)
 
     def followed_by(self, older: "SecretKeyring") -> "SecretKeyring":
         """The keys of both, these first."""

@@ -16,6 +16,7 @@ from shared.limits import WhenUncounted
 from shared.logging import LogFormat
 from shared.secrets import SecretKeyring
 from shared.security.key_wrapping import read_keys
+from shared.weak_secrets import weakness_of_password, weakness_of_secret, weakness_of_url
 
 DEFAULT_PACKAGE_CACHE = ".cadence/package-cache"
 MIN_SECRET_CHARS = 32
@@ -115,6 +116,7 @@ class ControlPlaneSettings(msgspec.Struct, frozen=True):
     audit_retention_days: int = 400
     usage_retention_days: int = 90
     limits: LimitSettings = LimitSettings()
+    hsts_seconds: int = 0
 
 
 class ServingSettings(msgspec.Struct, frozen=True):
@@ -220,6 +222,7 @@ def read_control_plane_settings(variables: Mapping[str, str]) -> ControlPlaneSet
         package_cache=_package_cache(env),
         directory_plugins=_directory_plugins(env),
         single_sign_on=_single_sign_on(env, process),
+        hsts_seconds=env.integer("HSTS_SECONDS", 0, 0, 63_072_000),
         audit_retention_days=env.integer("AUDIT_RETENTION_DAYS", 400, 0, 36_500),
         usage_retention_days=env.integer("USAGE_RETENTION_DAYS", 90, 0, 36_500),
         local_passwords=env.flag("LOCAL_PASSWORDS", default=True),
@@ -229,6 +232,7 @@ def read_control_plane_settings(variables: Mapping[str, str]) -> ControlPlaneSet
         env.problems.append(f"{PREFIX}LOCAL_PASSWORDS: nobody could log in without {PREFIX}OIDC_ISSUER")
     if process.is_production and "*" in settings.cors_origins:
         env.problems.append(f"{PREFIX}CORS_ORIGINS: '*' is not allowed in production, where requests carry credentials")
+    _refuse_weak(env, settings, settings.postgres_url)
     return env.finish(settings)
 
 
@@ -277,6 +281,7 @@ def read_worker_settings(variables: Mapping[str, str]) -> WorkerSettings:
         ),
         limits=_limits(env),
     )
+    _refuse_weak(env, settings, settings.mongo_url)
     return env.finish(settings)
 
 
@@ -286,6 +291,25 @@ def _limits(env: Environment) -> LimitSettings:
         when_uncounted="closed" if when == "closed" else "open",
         requests_per_minute=env.integer("CALLER_REQUESTS_PER_MINUTE", 6_000, 1, 1_000_000),
     )
+
+
+def _refuse_weak(env: Environment, settings: ControlPlaneSettings | WorkerSettings, database_url: str) -> None:
+    """In production: secrets that are the same as another one, and passwords that everybody tries first."""
+    if not settings.process.is_production:
+        return
+    security, packages = settings.security, settings.packages
+    if security.secret_key and security.secret_key == security.worker_token:
+        env.problems.append(f"{PREFIX}WORKER_TOKEN: is the same as {PREFIX}SECRET_KEY; each needs one of its own")
+    database = "POSTGRES_URL" if isinstance(settings, ControlPlaneSettings) else "MONGO_URL"
+    weaknesses = {
+        database: weakness_of_url(database_url),
+        "REDIS_URL": weakness_of_url(settings.redis_url),
+        "BROKER_URL": weakness_of_url(settings.broker_url),
+        "S3_SECRET_ACCESS_KEY": weakness_of_password(packages.s3_secret_access_key),
+    }
+    if isinstance(settings, ControlPlaneSettings) and settings.single_sign_on is not None:
+        weaknesses["OIDC_CLIENT_SECRET"] = weakness_of_password(settings.single_sign_on.client_secret)
+    env.problems += [f"{PREFIX}{name}: {weakness}" for name, weakness in weaknesses.items() if weakness]
 
 
 def _process(env: Environment) -> ProcessSettings:
@@ -301,28 +325,36 @@ def _security(env: Environment, process: ProcessSettings) -> SecuritySettings:
     def secret(text: str) -> str:
         if len(text) < MIN_SECRET_CHARS:
             raise ValueError(f"needs at least {MIN_SECRET_CHARS} characters")
-        if process.is_production and len(set(text)) < 10:
-            raise ValueError("looks like a placeholder; generate one with `openssl rand -hex 32`")
+        if process.is_production and (weakness := weakness_of_secret(text)):
+            raise ValueError(weakness)
         return text
 
-    keys_file, vault = _keys_file(env), _vault(env, process)
+    def keys(text: str) -> SecretKeyring:
+        keyring = SecretKeyring.parse(text)
+        if process.is_production and keyring.weakness:
+            raise ValueError(keyring.weakness)
+        return keyring
+
+    keys_file, vault = _keys_file(env, process), _vault(env, process)
     # Only where keys come from elsewhere may these be left out.
-    default = "" if keys_file or vault else None
+    default = "" if env.text("ENCRYPTION_KEYS_FILE") or vault else None
     return SecuritySettings(
         secret_key=env.parsed("SECRET_KEY", secret, ""),
         jwt_algorithm=env.choice("JWT_ALGORITHM", ("HS256",), "HS256"),
         access_token_minutes=env.integer("ACCESS_TOKEN_EXPIRE_MINUTES", 30, 1, 24 * 60),
-        keyring=env.parsed("ENCRYPTION_KEYS", SecretKeyring.parse, SecretKeyring({}), default=default),
+        keyring=env.parsed("ENCRYPTION_KEYS", keys, SecretKeyring({}), default=default),
         worker_token=env.parsed("WORKER_TOKEN", secret, ""),
         keys_file=keys_file,
         vault=vault,
     )
 
 
-def _keys_file(env: Environment) -> Path | None:
+def _keys_file(env: Environment, process: ProcessSettings) -> Path | None:
     def readable(text: str) -> Path:
         try:
-            read_keys(Path(text))
+            weakness = read_keys(Path(text)).weakness
+            if process.is_production and weakness:
+                raise ValueError(weakness)
         except OSError as error:
             raise ValueError(f"{text} cannot be read ({error.strerror})") from None
         return Path(text).resolve()

@@ -13,6 +13,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from shared.ids import new_id
 from shared.limits.headers import rate_headers
 from shared.logging import get_logger
+from shared.security.answer_headers import AnswerHeaders, are_too_large, refuse_large_headers
 
 log = get_logger(__name__)
 
@@ -23,8 +24,9 @@ _QUIET_PREFIXES = ("/health", "/api/health", "/internal/")
 class RequestIds:
     """Takes a caller's `X-Request-ID` when it is harmless, else makes one; it is in every answer and every log line."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, hsts_seconds: int = 0) -> None:
         self._app = app
+        self._headers = AnswerHeaders(hsts_seconds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:
@@ -38,18 +40,17 @@ class RequestIds:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [
-                    *message["headers"],
-                    (b"x-request-id", request_id.encode()),
-                    (b"x-content-type-options", b"nosniff"),
-                    *rate_headers(scope, status),
-                ]
+                own = ((b"x-request-id", request_id.encode()), *rate_headers(scope, status))
+                message["headers"] = self._headers.added_to(message["headers"], *own)
             await send(message)
 
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)
         try:
-            await self._app(scope, receive, send_with_id)
+            if are_too_large(scope["headers"]):
+                await refuse_large_headers(send_with_id, request_id)
+            else:
+                await self._app(scope, receive, send_with_id)
         finally:
             quiet = status < 400 and scope["path"].startswith(_QUIET_PREFIXES)
             (log.debug if quiet else log.info)(

@@ -6,6 +6,7 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.ids import new_id
+from shared.security.answer_headers import AnswerHeaders, are_too_large, refuse_large_headers
 
 _ACCEPTABLE = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
@@ -19,6 +20,7 @@ class RequestIds:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
+        self._headers = AnswerHeaders()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:
@@ -31,11 +33,10 @@ class RequestIds:
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [
-                    *message["headers"],
-                    (b"x-request-id", request_id),
-                    (b"x-content-type-options", b"nosniff"),
-                ]
+                message["headers"] = self._headers.added_to(message["headers"], (b"x-request-id", request_id))
             await send(message)
 
-        await self._app(scope, receive, send_with_id)
+        if are_too_large(scope["headers"]):
+            await refuse_large_headers(send_with_id, request_id.decode())
+        else:
+            await self._app(scope, receive, send_with_id)

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[3]
 DOCKERFILES = sorted((ROOT / "deploy" / "images").glob("*.Dockerfile"))
 SECRETS = {
     "CADENCE_SECRET_KEY": "0123456789abcdef" * 4,
-    "CADENCE_ENCRYPTION_KEYS": "k1:" + "0123456789abcdef" * 4,
+    "CADENCE_ENCRYPTION_KEYS": "k1:8f3b0c5ad1e94726b8c0f1d25e7a93640bc8d9e1f2a37564c0918273aedb5f46",
     "CADENCE_WORKER_TOKEN": "fedcba9876543210" * 4,
     "POSTGRES_PASSWORD": "11aa",
     "POSTGRES_APP_PASSWORD": "77aabb",

@@ -1,6 +1,7 @@
 """Settings from the environment."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -103,3 +104,61 @@ def test_a_package_index_is_a_url_and_directory_plugins_need_a_directory() -> No
         "CADENCE_ENABLE_DIRECTORY_PLUGINS",
     ]
     assert read_control_plane_settings({**GOOD, "CADENCE_SYSTEM_PLUGINS_DIR": "/etc/p"}).directory_plugins is None
+
+
+STRONG = {
+    "CADENCE_ENVIRONMENT": "production",
+    "CADENCE_ENCRYPTION_KEYS": "k1:8f3b0c5ad1e94726b8c0f1d25e7a93640bc8d9e1f2a37564c0918273aedb5f46",
+}
+
+
+@pytest.mark.parametrize("read", [read_control_plane_settings, read_worker_settings])
+def test_production_tells_every_weak_secret_at_once_in_a_line_each_and_repeats_none(read: Reader) -> None:
+    database = "POSTGRES_URL" if read is read_control_plane_settings else "MONGO_URL"
+    weak = {
+        "SECRET_KEY": "please-changeme-please-changeme-1234",
+        "WORKER_TOKEN": "ab" * 20,
+        "ENCRYPTION_KEYS": "k1:" + bytes(range(32)).hex(),
+        database: "postgresql://cadence:postgres@db/x" if database == "POSTGRES_URL" else "mongodb://root:root@m",
+        "REDIS_URL": "redis://:password@r",
+        "BROKER_URL": "amqp://guest:guest@b",
+        "S3_SECRET_ACCESS_KEY": "minioadmin",
+    }
+
+    found = problems_of(read, ENVIRONMENT="production", **weak)
+
+    assert sorted(line.split(":")[0] for line in found) == sorted(f"CADENCE_{name}" for name in weak)
+    told = "\n".join(found)
+    assert not [secret for secret in weak.values() if secret in told]
+    # A developer may use them.
+    assert not read({**GOOD, **{f"CADENCE_{name}": value for name, value in weak.items()}}).process.is_production
+
+
+@pytest.mark.parametrize("read", [read_control_plane_settings, read_worker_settings])
+def test_production_starts_with_secrets_that_are_random_and_different(read: Reader) -> None:
+    assert read({**GOOD, **STRONG}).process.is_production
+    same = {**GOOD, **STRONG, "CADENCE_WORKER_TOKEN": GOOD["CADENCE_SECRET_KEY"]}
+    with pytest.raises(ConfigurationInvalid) as refusal:
+        read(same)
+    assert refusal.value.detail.startswith("CADENCE_WORKER_TOKEN: ")
+
+
+def test_a_weak_key_in_a_file_is_refused_like_one_in_the_environment(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("k2:" + "ab" * 32)
+    from_file = {"ENCRYPTION_KEYS": "", "ENCRYPTION_KEYS_FILE": str(file)}
+    (line,) = problems_of(read_worker_settings, ENVIRONMENT="production", **from_file)
+    assert line.startswith("CADENCE_ENCRYPTION_KEYS_FILE: ")
+    (line,) = problems_of(read_worker_settings, ENCRYPTION_KEYS="", ENCRYPTION_KEYS_FILE=str(tmp_path / "none"))
+    assert "cannot be read" in line
+    settings = read_worker_settings({**GOOD, **{f"CADENCE_{name}": value for name, value in from_file.items()}})
+    assert settings.security.keys_file == file
+
+
+def test_a_key_service_needs_a_token_and_in_production_tls() -> None:
+    (line,) = problems_of(read_worker_settings, VAULT_URL="https://vault")
+    assert "CADENCE_VAULT_TOKEN" in line
+    found = problems_of(
+        read_worker_settings, ENVIRONMENT="production", VAULT_URL="http://vault", VAULT_TOKEN="t", ENCRYPTION_KEYS=""
+    )
+    assert found == ["CADENCE_VAULT_URL: the URL must start with https://"]
