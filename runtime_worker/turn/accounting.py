@@ -12,9 +12,7 @@ from shared.usage import CallUsage, EndedAs, RunFinished, encode_run
 
 def usage_entry(org_id: UUID, record: RunRecord, calls: Iterable[CallUsage]) -> bytes:
     """The entry of a run that has ended."""
-    status = record.status
-    ended_as: EndedAs = status if status == "completed" or status == "cancelled" else "failed"
-    return _entry(org_id, record, calls, ended_as, record.epoch)
+    return _entry(org_id, record, calls, _ended_as(record), record.epoch)
 
 
 def entry_of_lost(org_id: UUID, record: RunRecord) -> bytes:
@@ -22,13 +20,18 @@ def entry_of_lost(org_id: UUID, record: RunRecord) -> bytes:
 
     Its call is in the place of that worker's first: if that one has told of its calls itself, this one is not counted.
     """
-    return _entry(org_id, record, unknown_call(record), "failed", record.epoch - 1)
+    return _entry(org_id, record, unknown_call(record), _ended_as(record), record.epoch - 1)
 
 
 def entry_of_handed_over(run: Run) -> bytes:
     """The entry of a run that goes on at another worker."""
     record = run.record()
     return _entry(run.org_id, record, calls_of(run), "handed_over", record.epoch)
+
+
+def _ended_as(record: RunRecord) -> EndedAs:
+    status = record.status
+    return status if status == "completed" or status == "cancelled" else "failed"
 
 
 def _entry(org_id: UUID, record: RunRecord, calls: Iterable[CallUsage], status: EndedAs, epoch: int) -> bytes:

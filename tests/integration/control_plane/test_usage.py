@@ -154,6 +154,16 @@ async def test_what_each_of_two_workers_did_for_a_run_adds_up(
     assert (summed["messages"], summed["failed"], summed["calls"]) == (1, 0, 2)
 
 
+async def test_of_several_that_count_at_once_nobody_counts_twice(
+    tenant: Tenant, resources: Resources, counter: UsageCounter
+) -> None:
+    await tell(resources, *(run(tenant.org_id, call(), call("large")) for _ in range(600)))
+    while await resources.redis.xlen(STREAM):
+        await asyncio.gather(*(counter.count_some(0.01) for _ in range(4)))
+    summed = await total(tenant)
+    assert (summed["messages"], summed["calls"]) == (600, 1_200)
+
+
 async def test_a_crash_between_counting_and_taking_out_counts_nothing_twice(
     tenant: Tenant, resources: Resources, counter: UsageCounter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
