@@ -363,7 +363,7 @@ def provide_orchestrators(
         orchestrators=orchestrators,
         saver=definition_saver(session, resources),
         plugins=InstancePlugins(
-            catalogue=PluginService(session=session, plugins=PluginRepository(session), clock=resources.clock),
+            catalogue=provide_plugins(session, resources),
             settings=plugin_settings(session, resources),
             orchestrators=orchestrators,
         ),
@@ -375,11 +375,21 @@ def provide_orchestrators(
 def provide_central_points(
     session: NamedDependency[AsyncSession], resources: NamedDependency[Resources]
 ) -> CentralPointService:
-    return CentralPointService(session=session, points=CentralPointRepository(session), clock=resources.clock)
+    return CentralPointService(
+        session=session,
+        points=CentralPointRepository(session),
+        clock=resources.clock,
+        quota=provide_quota(session),
+    )
 
 
 def provide_plugins(session: NamedDependency[AsyncSession], resources: NamedDependency[Resources]) -> PluginService:
-    return PluginService(session=session, plugins=PluginRepository(session), clock=resources.clock)
+    return PluginService(
+        session=session,
+        plugins=PluginRepository(session),
+        rebuild_users=definition_saver(session, resources).rebuild_users_of_plugin,
+        clock=resources.clock,
+    )
 
 
 def provide_plugin_uploads(

@@ -48,6 +48,7 @@ class Topology:
         self._reported: set[UUID] = set()
         self._has_news = asyncio.Event()
         self._is_cut_off = False
+        self._has_observed = False
         self.on_membership: Callable[[], None] = lambda: None
         self.report_all: Callable[[], None] = lambda: None
         self.used_since: Callable[[], Collection[UUID]] = lambda: ()
@@ -97,6 +98,11 @@ class Topology:
             self._told[instance_id] = None
             self._has_news.set()
 
+    def observed(self) -> None:
+        """More changes were taken in: say so now, for whoever waits for that."""
+        self._has_observed = True
+        self._has_news.set()
+
     async def run(self) -> None:
         """Heartbeat once a second, news as they come, until cancelled."""
         loop = asyncio.get_running_loop()
@@ -109,6 +115,10 @@ class Topology:
                     self.report_all()
                 await self.beat()
             await self._tell_registry()
+            # After what was done with them: who sees the revision must not see what was before it.
+            if self._has_observed and not self._told:
+                self._has_observed = False
+                await self.beat()
             try:
                 async with asyncio.timeout_at(next_beat):
                     await self._has_news.wait()

@@ -167,6 +167,7 @@ class Worker:
         self.central_points = CentralPoints()
         self.reconciler = Reconciler(self.pool, self.central_points, self.control_plane.changes, self._heap)
         self.points = PointLookup(self.central_points, self.reconciler.look)
+        self.reconciler.on_observed = self.topology.observed
         self.events = EventConsumer(
             listener_for(settings.broker_url, self.worker_id, self.reconciler.hint, self.reconciler.poke),
             on_connected=self.reconciler.poke,
@@ -336,4 +337,5 @@ class Worker:
             pool_mb=round(self.pool.memory_bytes / MB, 2),
             pool_limit_mb=self.settings.pool.memory_mb,
             build_queue=self.pool.build_queue_length,
+            observed_revision=self.reconciler.observed_revision,
         )

@@ -45,6 +45,7 @@ class WorkerRecord(msgspec.Struct, frozen=True):
     `rss_mb` is what the process itself has resident, `hosts_mb` what those of its plugins have; `pool_mb` what of all
     this is held by orchestrators that are built, of `pool_limit_mb` that they may hold. `build_queue` counts those that
     wait to be built.
+    Every change up to `observed_revision` has been taken in.
     """
 
     worker_id: str
@@ -68,6 +69,7 @@ class WorkerRecord(msgspec.Struct, frozen=True):
     pool_mb: float = 0.0
     pool_limit_mb: float = 0.0
     build_queue: int = 0
+    observed_revision: int = 0
 
     @property
     def is_serving(self) -> bool:
@@ -76,7 +78,11 @@ class WorkerRecord(msgspec.Struct, frozen=True):
 
 
 class InstanceState(msgspec.Struct, frozen=True):
-    """What a worker last did with one instance; `reason` says why a build failed, or what one is waiting for."""
+    """What a worker last did with one instance; `reason` says why a build failed, or what one is waiting for.
+
+    `revision` and `config_hash` are the newest it has observed, `served_revision` and `served_config_hash` what a run
+    would get from it now; None where nothing is built.
+    """
 
     instance_id: UUID
     org_id: UUID
@@ -85,6 +91,8 @@ class InstanceState(msgspec.Struct, frozen=True):
     config_hash: str
     updated_at: datetime
     reason: str | None = None
+    served_revision: int | None = None
+    served_config_hash: str | None = None
 
 
 class WorkerRegistry:

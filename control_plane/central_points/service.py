@@ -16,6 +16,7 @@ from control_plane.database.patches import apply_patch
 from control_plane.database.revisions import next_revision, require_match
 from control_plane.database.violations import taken, violations
 from control_plane.events.outbox import record
+from control_plane.tiers.quota import Quota
 from shared.clock import Clock
 from shared.errors import FieldError, InvalidRequest
 from shared.events import CentralPointChanged
@@ -23,15 +24,17 @@ from shared.ids import new_id
 
 
 class CentralPointService:
-    def __init__(self, *, session: AsyncSession, points: CentralPointRepository, clock: Clock) -> None:
+    def __init__(self, *, session: AsyncSession, points: CentralPointRepository, clock: Clock, quota: Quota) -> None:
         self._session = session
         self._points = points
         self._clock = clock
+        self._quota = quota
 
     async def create(self, org_id: UUID, body: CentralPointBody) -> CentralPoint:
-        """Raises InvalidRequest, AlreadyExists."""
+        """Raises InvalidRequest, AlreadyExists, QuotaExceeded."""
         await lock_definitions(self._session, org_id)
         await self._require_instance(org_id, body.instance_id)
+        await self._quota.check("central_points", org_id)
         point = CentralPoint(id=new_id(), org_id=org_id, is_deleted=False, **msgspec.structs.asdict(body))
         point.revision = await next_revision(self._session)
         with _unique():

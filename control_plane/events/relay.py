@@ -41,6 +41,8 @@ _CONNECT_OPTIONS = {
     "keepalives_count": "3",
     "tcp_user_timeout": "10000",
 }
+# The same for the server, which keeps the lock of a relay whose machine vanished until it notices.
+_NOTICED_BY_SERVER = "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3"
 _UNPUBLISHED = """
     SELECT sequence, event_id, routing_key, payload FROM outbox WHERE published_at IS NULL ORDER BY sequence LIMIT %s
 """
@@ -69,6 +71,7 @@ class Relay:
                 try:
                     connection = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True)
                     async with connection:
+                        await connection.execute(_NOTICED_BY_SERVER)
                         # The outbox holds the events of every organization.
                         await connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(PLATFORM_ROLE)))
                         await self._wait_for_turn(connection)

@@ -10,6 +10,8 @@ from control_plane.database.commits import commit
 from control_plane.http.bodies import AnyRequest
 from control_plane.wiring import Resources
 
+_IS_FINISHED = "is_finished"
+
 
 async def provide_session(request: AnyRequest, resources: NamedDependency[Resources]) -> AsyncIterator[AsyncSession]:
     """The request's transaction, committed before the answer is sent and rolled back on any error.
@@ -21,5 +23,14 @@ async def provide_session(request: AnyRequest, resources: NamedDependency[Resour
     """
     async with resources.database(request.path_params.get("org_id")) as session:
         yield session
-        await record_changes(request, session)
-        await commit(session)
+        if not session.info.get(_IS_FINISHED):
+            await finish(request, session)
+
+
+async def finish(request: AnyRequest, session: AsyncSession) -> None:
+    """Commit before the handler is done, for one that then waits for others to see it. It holds no connection while it
+    waits, and writes nothing more.
+    """
+    await record_changes(request, session)
+    await commit(session)
+    session.info[_IS_FINISHED] = True

@@ -49,6 +49,7 @@ class Definition(msgspec.Struct, frozen=True):
                         "settings": self.settings_of(plugin),
                         # The digest of a package without a lock of its own says nothing about what was locked for it.
                         **({"lock": config_hash(plugin.lock)} if plugin.lock else {}),
+                        **({"trusted": True} if plugin.trusted else {}),
                     }
                     for plugin in self.plugins
                 ],

@@ -1,15 +1,19 @@
 """The routes about an orchestrator at run time: its lifecycle and what workers make of it."""
 
+from typing import Annotated, Literal
 from uuid import UUID
 
 from litestar import Response, get, post
 from litestar.di import NamedDependency
-from litestar.params import FromPath, JSONBody
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import FromPath, JSONBody, QueryParameter
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from control_plane.http.bodies import AnyRequest
 from control_plane.http.etags import IfMatch, tagged
 from control_plane.http.guards import may
 from control_plane.http.openapi import documented
+from control_plane.http.transactions import finish
 from control_plane.orchestrators.effective_config import effective_config
 from control_plane.orchestrators.lifecycle import LifecycleService
 from control_plane.orchestrators.readiness import Readiness
@@ -21,6 +25,7 @@ from shared.errors import Conflict, NoLiveWorker, OrchestratorDeactivated
 from shared.security.permissions import Permission
 
 NOTHING = LoadBody()
+Wait = Annotated[Literal["applied"] | None, QueryParameter(name="wait")]
 
 
 @post(
@@ -28,16 +33,36 @@ NOTHING = LoadBody()
     guards=[may(Permission.ORG_ORCHESTRATORS_LIFECYCLE)],
     opt=documented(Conflict, OrchestratorDeactivated),
     status_code=202,
+    responses={200: ResponseSpec(OperationView, description="Every live worker has applied it")},
     summary="Let workers serve an orchestrator",
 )
 async def load(
     org_id: FromPath[UUID],
     instance_id: FromPath[UUID],
+    request: AnyRequest,
+    session: NamedDependency[AsyncSession],
     orchestrator_lifecycle: NamedDependency[LifecycleService],
+    orchestrator_reader: NamedDependency[OrchestratorReader],
+    readiness: NamedDependency[Readiness],
     data: JSONBody[LoadBody] = NOTHING,
+    wait: Wait = None,
     if_match: IfMatch = None,
-) -> OperationView:
-    return await orchestrator_lifecycle.load(org_id, instance_id, data.tier, if_match=if_match)
+) -> Response[OperationView]:
+    """With `wait=applied` it is answered when every live worker has taken it in, and one has it built if its tier is
+    `hot`: 200. After ten seconds, or as soon as a worker failed to build it, with 202: workers go on trying. Either way
+    `status` then shows what each made of it.
+    """
+    operation = await orchestrator_lifecycle.load(org_id, instance_id, data.tier, if_match=if_match)
+    if wait is None:
+        return Response(operation)
+    await finish(request, session)
+    record = await orchestrator_reader.get(org_id, instance_id)
+    is_applied = await readiness.wait_until_applied(
+        instance_id, operation.revision, needs_build=record.tier == "hot" and not record.is_unloaded
+    )
+    # Read again: what was loaded may have been changed or deactivated while we waited.
+    operation.status = await readiness.status(await orchestrator_reader.get(org_id, instance_id))
+    return Response(operation, status_code=200 if is_applied else 202)
 
 
 @post(

@@ -120,22 +120,19 @@ class OrchestratorView(msgspec.Struct):
         )
 
 
-class OperationView(msgspec.Struct):
-    """Accepted: workers act on it by themselves. `GET …/status` shows `revision` once they have."""
-
-    instance_id: UUID
-    revision: int
-    operation_id: UUID
-
-
 class WorkerStateView(msgspec.Struct):
     """`reason` says why a build failed, or what one that takes long is waiting for; `is_current` that the worker is at
     the instance's present configuration.
+
+    `observed_revision` is the newest that the worker knows of, `served_revision` what a run gets from it now: an older
+    one while the newer is being built or cannot be, null while nothing is built.
     """
 
     worker_id: str
     state: LoadState
-    revision: int
+    observed_revision: int
+    served_revision: int | None
+    served_config_hash: str | None
     config_hash: str
     is_current: bool
     draining: bool
@@ -154,6 +151,18 @@ class StatusView(msgspec.Struct):
     config_hash: str
     is_ready: bool
     workers: list[WorkerStateView]
+
+
+class OperationView(msgspec.Struct):
+    """Accepted: workers act on it by themselves. `GET …/status` shows `revision` once they have.
+
+    `status` is there when the caller waited for it.
+    """
+
+    instance_id: UUID
+    revision: int
+    operation_id: UUID
+    status: StatusView | UnsetType = UNSET
 
 
 class GraphView(msgspec.Struct):

@@ -1,25 +1,35 @@
 """The catalogue: what plugins there are, who may use which, and what becomes of them. Uploads are `uploads`."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from uuid import UUID
 
+from msgspec import UNSET
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from control_plane.database.locks import lock_definitions
 from control_plane.database.patches import apply_patch
 from control_plane.database.revisions import next_revision, require_match
 from control_plane.events.outbox import record
 from control_plane.plugins.catalogue import CatalogueEntry, CatalogueRow, entry_of, version_order
 from control_plane.plugins.repository import PluginFilter, PluginRepository
-from control_plane.plugins.schemas import PluginPatch
+from control_plane.plugins.schemas import PluginPatch, SystemPluginPatch
 from shared.clock import Clock
 from shared.errors import FieldError, InUse, InvalidRequest
 from shared.events import PluginChanged
 from shared.ids import new_id, parse_id
+from shared.snapshots import PluginSource
+
+RebuildUsers = Callable[[PluginSource, UUID], Awaitable[None]]
 
 
 class PluginService:
-    def __init__(self, *, session: AsyncSession, plugins: PluginRepository, clock: Clock) -> None:
+    """`rebuild_users` gives a new hash and revision to every instance that uses a row of the catalogue."""
+
+    def __init__(
+        self, *, session: AsyncSession, plugins: PluginRepository, rebuild_users: RebuildUsers, clock: Clock
+    ) -> None:
         self._session = session
+        self._rebuild_users = rebuild_users
         self._plugins = plugins
         self._clock = clock
 
@@ -40,11 +50,18 @@ class PluginService:
         self, owner: UUID | None, plugin_id: UUID, patch: PluginPatch, *, if_match: str | None
     ) -> CatalogueRow:
         """Raises PluginNotFound, also for a row that is seen but belongs to the system, and StaleRevision."""
+        is_about_trust = isinstance(patch, SystemPluginPatch) and patch.trusted is not UNSET
+        if is_about_trust:
+            await lock_definitions(self._session, None)
         row = await self._plugins.get_own(owner, plugin_id)
         require_match(if_match, row.revision)
+        was_trusted = entry_of(row).trusted
         apply_patch(row, patch)
         row.revision = await next_revision(self._session)
         await self._plugins.flush()
+        if is_about_trust and entry_of(row).trusted != was_trusted:
+            # Where its code runs changes with it; everything else of a version that instances use never does.
+            await self._rebuild_users("system", row.id)
         await self.announce(row)
         return row
 

@@ -8,7 +8,7 @@ from shared.workers import InstanceState, LoadState, PluginCircuit, WorkerRecord
 
 
 class InstanceView(msgspec.Struct):
-    """What a worker last did with one instance."""
+    """What a worker last did with one instance: `revision` is the newest it knows, `served_revision` what runs get."""
 
     instance_id: UUID
     org_id: UUID
@@ -17,6 +17,8 @@ class InstanceView(msgspec.Struct):
     config_hash: str
     updated_at: datetime
     reason: str | None
+    served_revision: int | None
+    served_config_hash: str | None
 
 
 class WorkerView(msgspec.Struct):
@@ -25,6 +27,7 @@ class WorkerView(msgspec.Struct):
     `plugin_hosts` counts its plugin processes; `plugin_circuits` are the plugins whose process crashed there. `rss_mb`
     is what the worker has resident and `hosts_mb` what its plugin processes have; `pool_mb` of it is held by built
     orchestrators, of the `pool_limit_mb` that they may hold. `build_queue` are those waiting to be built.
+    All changes up to `observed_revision` have reached it.
     """
 
     worker_id: str
@@ -47,6 +50,7 @@ class WorkerView(msgspec.Struct):
     pool_mb: float
     pool_limit_mb: float
     build_queue: int
+    observed_revision: int
     instances: list[InstanceView]
 
     @classmethod

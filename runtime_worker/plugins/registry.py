@@ -176,4 +176,4 @@ def _key(plugin: PluginSnapshot, org_id: UUID) -> Hashable:
     if not plugin.manifest.stateless:
         return object()
     settings = hashlib.sha256(canonical_json(plugin.settings)).hexdigest()
-    return (org_id, plugin.source, plugin.pid, plugin.version, plugin.digest, settings)
+    return (org_id, plugin.source, plugin.pid, plugin.version, plugin.digest, plugin.trusted, settings)

@@ -112,6 +112,8 @@ class Builds:
                 config_hash=entry.config_hash,
                 updated_at=self._clock.now(),
                 reason=reason,
+                served_revision=entry.current.revision if entry.current else None,
+                served_config_hash=entry.current.snapshot.config_hash if entry.current else None,
             )
         )
 

@@ -22,7 +22,10 @@ log = get_logger(__name__)
 
 
 class Reconciler:
-    """Asks for changes every few seconds and when poked. While nobody answers, the pool keeps its last good state."""
+    """Asks for changes every few seconds and when poked. While nobody answers, the pool keeps its last good state.
+
+    `on_observed` is told whenever `observed_revision` rose.
+    """
 
     def __init__(self, pool: OrchestratorPool, points: CentralPoints, changes: ChangeSource, heap: Heap) -> None:
         self._pool = pool
@@ -34,6 +37,12 @@ class Reconciler:
         self._caught_up = asyncio.Event()
         self._is_cut_off = False
         self._waiting: list[asyncio.Future[bool]] = []
+        self.on_observed: Callable[[], None] = lambda: None
+
+    @property
+    def observed_revision(self) -> int:
+        """Every change up to this one has been taken in."""
+        return self._since
 
     @property
     def has_caught_up(self) -> bool:
@@ -94,7 +103,9 @@ class Reconciler:
                     self._pool.apply(change)
                 for point in page.central_points:
                     self._points.apply(point)
-                self._since = max(self._since, page.next_since)
+                if page.next_since > self._since:
+                    self._since = page.next_since
+                    self.on_observed()
                 if not page.has_more:
                     break
         except StoreUnavailable as error:

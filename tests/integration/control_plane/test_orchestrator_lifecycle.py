@@ -1,5 +1,6 @@
 """Orchestrators at run time, as the control plane tells and shows it."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
@@ -12,7 +13,7 @@ from redis.asyncio import Redis
 
 from control_plane.wiring import Resources
 from shared.clock import SystemClock
-from shared.workers import InstanceState, LoadState, WorkerRegistry
+from shared.workers import InstanceState, LoadState, WorkerRecord, WorkerRegistry
 from tests.fakes.worker_server import WorkerServer, worker_server
 from tests.integration.control_plane.callers import Caller, World
 from tests.integration.control_plane.workshop import Workshop, add_plugin
@@ -204,3 +205,71 @@ async def test_only_workers_may_ask_the_internal_routes(shop: Workshop, root: Ca
             assert (answer.status_code, answer.json()["code"]) == (401, "AU-0001")
         assert (await http.get(path, headers=WORKER)).status_code == 200
     assert "/internal" not in (await http.get("/openapi.json")).text
+
+
+async def observe(redis: Redis, worker: WorkerServer, revision: int) -> None:
+    now = datetime.now(UTC)
+    record = WorkerRecord(worker.worker_id, worker.url, "1", now, capacity=10, observed_revision=revision)
+    await WorkerRegistry(redis, SystemClock()).announce(record)
+
+
+async def load_and_wait(shop: Workshop, made: dict[str, Any], tier: str = "demand") -> "asyncio.Task[httpx.Response]":
+    """Begun, and committed when this returns: others can see it while the caller waits."""
+    loading = asyncio.create_task(shop.admin.post(shop.at(made, "/load?wait=applied"), {"tier": tier}))
+    async with asyncio.timeout(5):
+        while (await shop.member.get(shop.at(made))).json()["revision"] == made["revision"]:
+            await asyncio.sleep(0.01)
+    assert not loading.done()
+    return loading
+
+
+async def test_whoever_waits_is_told_when_every_worker_has_applied_it(
+    shop: Workshop, redis: Redis, worker: WorkerServer
+) -> None:
+    made = await shop.orchestrator()
+    async with worker_server("worker-b", redis) as other:
+        loading = await load_and_wait(shop, made, "hot")
+        current = (await shop.member.get(shop.at(made))).json()
+        await observe(redis, worker, current["revision"])
+        await observe(redis, other, current["revision"] - 1)
+        await report(redis, "worker-a", current, "building", served_revision=made["revision"])
+        assert not (await asyncio.wait({loading}, timeout=0.5))[0]
+        await report(redis, "worker-a", current, served_revision=current["revision"])
+        assert not (await asyncio.wait({loading}, timeout=0.5))[0], "worker-b has not heard of it"
+        await observe(redis, worker, current["revision"])
+        await observe(redis, other, current["revision"])
+        answer = await loading
+    assert answer.status_code == 200, answer.text
+    assert (answer.json()["revision"], answer.json()["status"]["is_ready"]) == (current["revision"], True)
+    (shown,) = answer.json()["status"]["workers"]
+    assert (shown["observed_revision"], shown["served_revision"]) == (current["revision"], current["revision"])
+
+
+async def test_whoever_waits_is_told_at_once_that_a_worker_could_not_build_it(
+    shop: Workshop, redis: Redis, worker: WorkerServer
+) -> None:
+    made = await shop.orchestrator()
+    loading = await load_and_wait(shop, made)
+    current = (await shop.member.get(shop.at(made))).json()
+    await report(redis, "worker-a", current, "failed", reason="no such model", served_revision=made["revision"])
+    answer = await loading
+    assert answer.status_code == 202
+    (shown,) = answer.json()["status"]["workers"]
+    assert (shown["state"], shown["reason"], shown["served_revision"]) == ("failed", "no such model", made["revision"])
+
+
+async def test_nobody_waits_for_what_is_not_theirs_and_a_wait_leaves_one_entry(
+    shop: Workshop, world: World, redis: Redis, worker: WorkerServer
+) -> None:
+    made = await shop.orchestrator()
+    stranger = await world.tenant()
+    foreign = f"{stranger.path}/orchestrators/{made['instance_id']}/load?wait=applied"
+    assert (await stranger.admin.post(foreign, {})).status_code == 404
+    assert (await shop.member.post(shop.at(made, "/load?wait=applied"), {})).status_code == 403
+    assert (await shop.admin.post(shop.at(made, "/load?wait=forever"), {})).status_code == 422
+    loading = await load_and_wait(shop, made)
+    await observe(redis, worker, 2**40)
+    assert (await loading).status_code == 200
+    entries = (await shop.admin.get(f"{shop.tenant.path}/audit")).json()["items"]
+    loads = [entry for entry in entries if entry["route"].endswith("/load") and entry["refused_with"] is None]
+    assert len(loads) == 1

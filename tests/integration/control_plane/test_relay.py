@@ -14,7 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engin
 
 from control_plane.events.background import relay_running
 from control_plane.events.outbox import record
-from tests.contract.control_plane.events_suite import relaying, reload_event
+from tests.contract.control_plane import test_events_on_nats as on_nats
+from tests.contract.control_plane.events_suite import Inbox, relaying, reload_event
 
 SECONDS = 20.0
 
@@ -78,6 +79,30 @@ async def test_a_relay_of_its_own_publishes_what_waits_and_goes_on_after_it_was_
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+async def test_of_two_relays_that_are_killed_in_turns_no_event_is_lost_or_told_out_of_order(
+    engine: AsyncEngine, postgres_url: str, nats_url: str, tmp_path: Path
+) -> None:
+    inbox, sent = Inbox(), list[UUID]()
+    variables = environment(postgres_url, nats_url, tmp_path)
+    async with on_nats.TestEventsOnNats().listening(nats_url, "worker-one", inbox):
+        relays = [await start_relay(variables) for _ in range(2)]
+        try:
+            for number in range(2):
+                sent += [await commit_event(engine) for _ in range(40)]
+                relays[number].kill()
+                await relays[number].wait()
+                relays.append(await start_relay(variables))
+            sent += [await commit_event(engine) for _ in range(40)]
+            await until_left(engine, "published_at IS NULL", 0)
+            await inbox.until(lambda events: len({event.event_id for event in events}) == len(sent))
+        finally:
+            for relay in relays:
+                if relay.returncode is None:
+                    relay.kill()
+                    await relay.wait()
+    assert inbox.ids() == sent
 
 
 async def test_a_relay_without_settings_says_what_is_missing() -> None:

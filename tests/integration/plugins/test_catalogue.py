@@ -9,10 +9,8 @@ from sqlalchemy import select
 
 from control_plane.events.tables import OutboxEvent
 from control_plane.orchestrators.tables import Orchestrator, OrchestratorPlugin
-from control_plane.plugins.repository import PluginRepository
-from control_plane.plugins.service import PluginService
 from control_plane.plugins.tables import OrgPlugin
-from control_plane.wiring import Resources
+from control_plane.wiring import Resources, provide_plugins
 from shared.errors import InvalidRequest, PluginLoadFailed, StoreUnavailable
 from shared.events import PluginChanged, decode_event
 from shared.ids import new_id, parse_id
@@ -223,7 +221,7 @@ async def resolved(resources: Resources, tenant: Tenant, *refs: str) -> list[str
     org_id = parse_id(tenant.org_id)
     assert org_id is not None
     async with resources.database() as session:
-        service = PluginService(session=session, plugins=PluginRepository(session), clock=resources.clock)
+        service = provide_plugins(session, resources)
         return [entry.key for entry in await service.resolve(org_id, refs)]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 
 from runtime_worker.plugins.base import PluginBundle
@@ -143,6 +144,15 @@ async def test_a_bundle_that_all_give_back_at_the_same_moment_is_closed_once_and
     bundles.clear()
     gc.collect()
     assert kept() is None
+
+
+async def test_a_plugin_that_is_not_trusted_any_more_does_not_go_on_where_it_was_trusted(
+    registry: BundleRegistry, stored: StorePackage
+) -> None:
+    plugin = await stored(package())
+    trusted = await acquire(registry, msgspec.structs.replace(plugin, trusted=True))
+    assert await acquire(registry, plugin) is not trusted
+    await registry.close()
 
 
 async def test_nothing_is_shared_between_organizations_settings_or_users_of_a_stateful_plugin(
