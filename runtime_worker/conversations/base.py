@@ -209,7 +209,7 @@ class ConversationStore(Protocol):
         """When it returns, the message, the run and what is needed to find them survive a crash of the store."""
         ...
 
-    async def withdraw_turn(self, org_id: UUID, turn: TurnStart) -> bool:
+    async def withdraw_turn(self, org_id: UUID, run_id: UUID) -> bool:
         """Remove a turn that was refused after all, its message, its run and a conversation that began with it; whether
         there was anything to remove."""
         ...

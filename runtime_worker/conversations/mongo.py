@@ -141,16 +141,15 @@ class MongoConversationStore:
                 group.create_task(self._write(MessageDocument, message))
                 group.create_task(self._write_early(ConversationDocument, touch))
 
-    async def withdraw_turn(self, org_id: UUID, turn: TurnStart) -> bool:
+    async def withdraw_turn(self, org_id: UUID, run_id: UUID) -> bool:
         async with self._organization(org_id):
             messages, runs = MessageDocument.get_pymongo_collection(), RunDocument.get_pymongo_collection()
-            gone = await messages.delete_one({"_id": turn.message.message_id})
+            gone = await messages.find_one_and_delete({"starts._id": run_id}, {"opens._id": 1})
             # Somebody may have found the run and ended it.
-            await runs.delete_one({"_id": turn.run.run_id})
-            if turn.is_new:
-                conversations = ConversationDocument.get_pymongo_collection()
-                await conversations.delete_one({"_id": turn.conversation.conversation_id})
-            return gone.deleted_count > 0
+            await runs.delete_one({"_id": run_id})
+            if gone is not None and "opens" in gone:
+                await ConversationDocument.get_pymongo_collection().delete_one({"_id": gone["opens"]["_id"]})
+            return gone is not None
 
     async def open_conversation(self, org_id: UUID, conversation: Conversation) -> None:
         async with self._organization(org_id):

@@ -173,7 +173,8 @@ class EventJournal:
         self._kept.append(commands)
         self._kept_bytes += len(commands)
         self._has_kept.set()
-        if self._writer is not None:
+        # One that closes is about to be noticed, and what is kept is written over the next.
+        if self._writer is not None and not self._writer.is_closing():
             self._writer.write(commands)
 
     async def _connected(self) -> None:
@@ -186,6 +187,8 @@ class EventJournal:
             reader, writer = connection._reader, connection._writer
             assert reader is not None  # noqa: S101 - connected
             assert writer is not None  # noqa: S101 - connected
+            if writer.is_closing():
+                return
             # Not confirmed over the connection before this one, which may have lost it.
             writer.writelines(self._kept)
             self._writer = writer
@@ -208,6 +211,8 @@ class EventJournal:
                 gone.cancel()
                 some.cancel()
                 await asyncio.gather(gone, some, return_exceptions=True)
+            if writer.is_closing():
+                return
             written = len(self._kept)
             writer.write(_CONFIRM)
             async with asyncio.timeout(ANSWER_SECONDS):

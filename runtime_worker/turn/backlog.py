@@ -109,7 +109,7 @@ class SaveBacklog:
         if isinstance(turn, TurnEnd):
             await self._store.end_turn(org_id, turn)
             log.info("save_caught_up", org_id=str(org_id), run_id=str(turn.run.run_id))
-        elif await self._store.withdraw_turn(org_id, turn):
+        elif await self._store.withdraw_turn(org_id, turn.run.run_id):
             log.info("turn_withdrawn", org_id=str(org_id), run_id=str(turn.run.run_id))
         elif turn.run.run_id not in self._withdrawn:
             # It was not there, or not yet.

@@ -65,7 +65,8 @@ class RepeatedRequests:
         """
         value = _value(claim, run_id)
         kept = cast("bytes | None", await self._redis.set(claim.place, value, nx=True, get=True, ex=CLAIM_SECONDS))
-        if kept is None:
+        # Our own when the first answer was lost and the client of Redis asked again.
+        if kept is None or kept == value.encode():
             self._beginning.add(claim.place)
             return None
         known, _, body_hash = kept.decode().partition(":")

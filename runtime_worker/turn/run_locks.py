@@ -108,7 +108,7 @@ _TAKE = (
     + """
 local until_ = redis.call('ZSCORE', KEYS[1], ARGV[1])
 if not until_ or tonumber(until_) > now then
-  return 0
+  return {0, 0}
 end
 redis.call('ZADD', KEYS[1], now + ARGV[3], ARGV[1])
 redis.call('HSET', KEYS[2], 'owner', ARGV[2])
@@ -117,7 +117,7 @@ local epoch = redis.call('HINCRBY', KEYS[2], 'epoch', 1)
 -- Before anybody reads what was told of it: from here on nothing can be added by whoever had it.
 redis.pcall('XADD', KEYS[3], epoch .. '-0', 'e', '')
 redis.call('EXPIRE', KEYS[3], 86400, 'NX')
-return epoch
+return {epoch, redis.call('HEXISTS', KEYS[2], 'refused')}
 """
 )
 _SURRENDER = _NOW + "return redis.call('ZADD', KEYS[1], 'NX', now - 1, ARGV[1])"
@@ -151,11 +151,13 @@ class Held(msgspec.Struct, frozen=True):
 
 
 class LostRun(msgspec.Struct, frozen=True):
-    """A run whose worker vouches for it no longer, and which is ours now, in the epoch that began with that."""
+    """A run whose worker vouches for it no longer, and which is ours now, in the epoch that began with that.
+    `is_refused`: its caller was told that it did not begin."""
 
     org_id: UUID
     run_id: UUID
     epoch: int
+    is_refused: bool = False
 
 
 class RunLocks:
@@ -213,7 +215,8 @@ class RunLocks:
             # It may have been taken, and nobody will give it back: it runs out.
             del self._held[run_id]
             raise
-        if holder is not None:
+        # It is ours already when the first answer was lost and the client of Redis asked again.
+        if holder is not None and holder != str(run_id).encode():
             del self._held[run_id]
             raise ConversationBusy(f"run {holder.decode()} is in progress in this conversation")
 
@@ -280,8 +283,9 @@ class RunLocks:
                 continue
             args: list[_Argument] = [member, self._worker_id, _CLAIM_MS]
             keys = [CLAIMS, record_key(run_id), events_key(run_id)]
-            if epoch := int(await self._take(keys=keys, args=args)):
-                taken.append(LostRun(org_id, run_id, epoch))
+            epoch, is_refused = cast("tuple[int, int]", await self._take(keys=keys, args=args))
+            if epoch:
+                taken.append(LostRun(org_id, run_id, epoch, is_refused=bool(is_refused)))
         return taken
 
     def letting_go(self, run: Run) -> tuple[bytes, ...]:
@@ -296,6 +300,14 @@ class RunLocks:
             pipe.zrem(CLAIMS, _member(lost.org_id, lost.run_id))
             pipe.expire(record_key(lost.run_id), MEMORY_SECONDS)
             await pipe.execute()
+
+    async def refuse(self, run_id: UUID) -> None:
+        """Nobody is to begin this run anew: its caller is told that it did not begin. Never raises."""
+        with suppress(RedisError):
+            async with self._redis.pipeline(transaction=True) as pipe:
+                pipe.hset(record_key(run_id), "refused", 1)
+                pipe.expire(record_key(run_id), MEMORY_SECONDS)
+                await pipe.execute()
 
     async def surrender(self, run: Run) -> None:
         """Have a run that is not ours any more looked for once more: whoever took it may not have found it stored yet.

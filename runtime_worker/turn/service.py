@@ -1,7 +1,6 @@
 """Starting a turn: every check in the contract's order, then what must be stored before a run, then the run."""
 
 import asyncio
-from collections.abc import Coroutine, Sequence
 from uuid import UUID
 
 import msgspec
@@ -292,17 +291,12 @@ class TurnService:
         steps = [self._store.begin_turn(run.org_id, start)]
         if is_new:
             steps.append(self._locks.acquire(run.org_id, run.conversation_id, run.run_id))
-        # In a task of its own: a caller that leaves must not keep us from clearing away what could not be finished.
-        await asyncio.shield(asyncio.create_task(self._all_or_nothing(run.org_id, start, steps)))
-
-    async def _all_or_nothing(
-        self, org_id: UUID, start: TurnStart, steps: Sequence[Coroutine[None, None, None]]
-    ) -> None:
         outcomes = await asyncio.gather(*steps, return_exceptions=True)
         for failure in outcomes:
             if failure is not None:
                 # Also when the store did not answer: it may have taken the turn all the same.
-                self._backlog.withdraw(org_id, start)
+                self._backlog.withdraw(run.org_id, start)
+                await self._locks.refuse(run.run_id)
                 raise failure
 
 

@@ -76,6 +76,11 @@ class Takeover:
 
     async def _end(self, lost: LostRun) -> None:
         try:
+            if lost.is_refused:
+                # Its worker went before it could take it back.
+                await self._store.withdraw_turn(lost.org_id, lost.run_id)
+                await self._locks.forget(lost)
+                return
             record = await self._store.find_run(lost.org_id, lost.run_id)
             if record is None:
                 # Its worker went while the turn was being stored: nobody was told of it.

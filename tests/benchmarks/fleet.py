@@ -208,7 +208,8 @@ def _show(report: Report, console: Console) -> None:
             times += f", p50 {reloads.p50_ms:.0f} ms, p99 {reloads.p99_ms:.0f} ms"
             table.add_row(name, f"{times}; {reloads.streams} streams, {len(reloads.wrong)} failed or truncated")
     if journal := report.journal:
-        table.add_row("journal", f"{journal.added_us:.1f} µs of CPU per token ({journal.with_us:.1f} with it)")
+        cost = f"{journal.added_us:.1f} µs of CPU per token ({journal.with_us:.1f} with it)"
+        table.add_row("journal", f"{cost}, {journal.bytes_per_token:.0f} bytes per token in Redis")
     console.print(table)
     for reloads in (report.reloads, report.without_broker):
         for why in sorted(set(reloads.wrong if reloads else ()))[:10]:

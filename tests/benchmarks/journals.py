@@ -5,6 +5,7 @@ import tempfile
 import time
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import msgspec
 from redis.asyncio import Redis
@@ -21,10 +22,12 @@ ROUNDS = 5
 
 
 class Journaling(msgspec.Struct, frozen=True):
-    """CPU per token, medians of interleaved rounds: of the streams alone, and what the journal adds."""
+    """CPU per token, medians of interleaved rounds: of the streams alone, and what the journal adds. `bytes_per_token`
+    is what Redis keeps of a run."""
 
     without_us: float
     with_us: float
+    bytes_per_token: float
 
     @property
     def added_us(self) -> float:
@@ -42,10 +45,13 @@ async def measure(tokens: int = 200) -> Journaling:
                 await asyncio.sleep(0.2)
                 await _round(journal, tokens)
                 rounds = [(await _round(None, tokens), await _round(journal, tokens)) for _ in range(ROUNDS)]
+                await asyncio.sleep(0.2)
+                sizes = [cast("int", await redis.memory_usage(key)) async for key in redis.scan_iter("run:*:events")]
                 running.cancel()
         finally:
             await asyncio.to_thread(server.stop)
-    return Journaling(percentile([r[0] for r in rounds], 50), percentile([r[1] for r in rounds], 50))
+    without_us, with_us = (percentile([one[side] for one in rounds], 50) for side in (0, 1))
+    return Journaling(without_us, with_us, sum(sizes) / len(sizes) / tokens)
 
 
 async def _round(journal: EventJournal | None, tokens: int) -> float:

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -91,7 +92,7 @@ async def _under_fire(
     progress.cancel()
     console.print("asking for every run")
     verdict = await judge(tenants, traffic.transcripts, stack.urls["MongoDB"], redis, model.foreign)
-    taken = report.takeovers([stack.log_path(slug) for slug in stack.workers], faults.strikes)
+    taken = report.takeovers([stack.log_path(slug) for slug in stack.workers], faults)
     seconds = time.monotonic() - started
     report.show(console, verdict, traffic, faults.counts, changes.accepted, taken, seconds)
     return verdict
@@ -134,6 +135,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console()
     if not console.is_terminal:
         console = Console(width=TABLE_COLUMNS)
+    # Whoever ends it means everything that it started.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     home = Path(tempfile.mkdtemp(prefix="cadence-chaos-"))
     try:
         verdict = uvloop.run(run(options, home, console))

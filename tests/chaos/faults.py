@@ -75,6 +75,8 @@ class Faults:
         self._tasks: set[asyncio.Task[None]] = set()
         self.counts: Counter[str] = Counter()
         self.strikes: list[Strike] = []
+        self.outages: list[tuple[float, float]] = []
+        """When Redis or MongoDB was away, in Unix time."""
 
     @property
     def now(self) -> list[str]:
@@ -118,6 +120,7 @@ class Faults:
 
     async def _strike(self, action: str, target: str, fault: Fault) -> None:
         self._struck[target] = action
+        began_at = time.time()
         self.counts[fault.kind] += 1
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
         with (self._stack.running.data_dir / "logs" / "faults.log").open("a") as log:
@@ -142,6 +145,8 @@ class Faults:
                         self._stack.wires[target].thaw()
         finally:
             self._struck.pop(target, None)
+            if target in ("Redis", "MongoDB"):
+                self.outages.append((began_at, time.time()))
 
     async def _kill(self, target: str, fault: Fault) -> None:
         if target == "relay":

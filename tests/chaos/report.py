@@ -10,12 +10,14 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.benchmarks.measure import percentile
-from tests.chaos.faults import Strike
+from tests.chaos.faults import Faults
 from tests.chaos.traffic import Traffic
 from tests.chaos.verdict import Verdict
 
 _EVENTS = frozenset({"run_taken_over", "run_restarted"})
 SHOWN_VIOLATIONS = 60
+AFTERMATH_SECONDS = 8.0
+"""So long after an outage nobody is taken for lost, since everybody may renew first."""
 
 
 class _Line(msgspec.Struct):
@@ -25,20 +27,24 @@ class _Line(msgspec.Struct):
 
 
 class Takeover(msgspec.Struct, frozen=True):
-    """`seconds` from the loss of a run's worker to its end, or its new beginning, at another one."""
+    """`seconds` from the loss of a run's worker to its end, or its new beginning, at another one. `is_undisturbed`:
+    the stores were there all the while."""
 
-    kind: str
     how: str
     seconds: float
+    is_undisturbed: bool
 
 
-def takeovers(logs: list[Path], strikes: list[Strike]) -> list[Takeover]:
+def takeovers(logs: list[Path], faults: Faults) -> list[Takeover]:
     found = []
     for line in _lines(logs):
         at = datetime.fromisoformat(line.timestamp).timestamp()
-        lost = [strike for strike in strikes if strike.at < at and line.run_id in strike.run_ids]
+        lost = [strike.at for strike in faults.strikes if strike.at < at and line.run_id in strike.run_ids]
         if lost:
-            found.append(Takeover(lost[-1].kind, line.event, at - lost[-1].at))
+            is_undisturbed = not any(
+                began < at and ended > lost[-1] - AFTERMATH_SECONDS for began, ended in faults.outages
+            )
+            found.append(Takeover(line.event, at - lost[-1], is_undisturbed))
     return found
 
 
@@ -67,13 +73,16 @@ def show(
     table.add_row("  as they ended", _counted(verdict.by_status))
     table.add_row("  failed, by class", _counted(verdict.by_error))
     table.add_row("  as they were asked for", _counted(kinds))
-    table.add_row("streams taken up again", str(sum(transcript.resumes for transcript in transcripts)))
+    table.add_row("connections tried again", str(sum(transcript.resumes for transcript in transcripts)))
     table.add_row("answers that were none", _counted(traffic.statuses))
     table.add_row("faults", _counted(faults))
     table.add_row("configurations changed", str(changes))
     for how in sorted(_EVENTS):
         times = [takeover.seconds for takeover in taken if takeover.how == how]
         table.add_row(how.replace("_", " "), _times(times))
+    table.add_row(
+        "  with all stores there", _times([takeover.seconds for takeover in taken if takeover.is_undisturbed])
+    )
     cancels = [t.cancel_seconds for t in transcripts if t.cancel_seconds is not None]
     table.add_row("cancelled within", _times(cancels))
     table.add_row("violations", str(len(verdict.violations)))

@@ -54,7 +54,9 @@ async def judge(
     for run in stored.values():
         by_marker[run.question.marker].append(run)
         wrong += _of_store(run)
-    wrong += [f"{marker} ran {len(runs)} times" for marker, runs in by_marker.items() if len(runs) > 1]
+    for marker, runs in by_marker.items():
+        if len(runs) > 1:
+            wrong.append(f"{marker} ran {len(runs)} times: {', '.join(f'{r.run_id} {r.status}' for r in runs)}")
     for transcript in transcripts:
         runs = by_marker.get(transcript.question.marker, [])
         wrong += _of_client(transcript, runs[0] if runs else None)

@@ -162,6 +162,23 @@ async def test_a_turn_that_was_refused_leaves_nothing_behind(
     assert (await pair.there.call("GET", "/conversations"))[1]["items"] == []
 
 
+async def test_a_turn_that_was_refused_by_a_worker_that_is_lost_is_withdrawn_by_another(
+    pair: Pair, instance: OrchestratorSnapshot, builder: ScriptedBuilder
+) -> None:
+    builder.script = script = Halting([], ["never"])
+    async with pair.here.streaming(instance.instance_id, "go") as stream:
+        run = (await opening_of(stream)).data["run_id"]
+        await pair.one.worker._locks.refuse(UUID(run))
+        await pair.lose(run, instance.org_id)
+
+        async def is_withdrawn() -> bool:
+            return (await pair.there.call("GET", f"/runs/{run}"))[0] == 404
+
+        await eventually(is_withdrawn)
+        assert script.begun == 1
+        assert (await pair.there.call("GET", "/conversations"))[1]["items"] == []
+
+
 async def test_a_replay_with_a_hole_tells_the_rest_from_the_store(
     pair: Pair, instance: OrchestratorSnapshot, builder: ScriptedBuilder
 ) -> None:
