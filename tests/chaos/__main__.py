@@ -7,7 +7,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 
 import aiohttp
@@ -135,12 +135,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console()
     if not console.is_terminal:
         console = Console(width=TABLE_COLUMNS)
-    # Whoever ends it means everything that it started.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     home = Path(tempfile.mkdtemp(prefix="cadence-chaos-"))
     try:
-        verdict = uvloop.run(run(options, home, console))
-    except KeyboardInterrupt:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            verdict = runner.run(_stoppable(run(options, home, console)))
+    except (KeyboardInterrupt, asyncio.CancelledError):
         console.print(f"stopped; logs are in {home}")
         return 130
     if verdict.violations or options.keep:
@@ -148,6 +147,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         shutil.rmtree(home)
     return 1 if verdict.violations else 0
+
+
+async def _stoppable(running: Coroutine[None, None, Verdict]) -> Verdict:
+    """Whoever ends this process means everything that it started."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await running
 
 
 def _parsed(arguments: Sequence[str] | None) -> Options:
