@@ -124,7 +124,8 @@ class EventJournal:
         return self._writer is not None
 
     def write_last(self, *words: bytes) -> None:
-        """A command of one's own, behind all events that were told until now; lost like them when Redis is away."""
+        """A command of one's own, behind all events that were told until now. Not kept like them: it says what is so
+        now, and nothing is lost when it does not arrive."""
         self.flush()
         if self._writer is not None:
             self._writer.write(_command(*words))

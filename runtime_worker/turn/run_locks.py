@@ -184,6 +184,8 @@ class RunLocks:
         self._take = redis.register_script(_TAKE)
         self._lost = redis.register_script(_LOST)
         self._surrender = redis.register_script(_SURRENDER)
+        self._none_renewing = asyncio.Event()
+        self._none_renewing.set()
         self._held: dict[UUID, Held] = {}
         self._unreleased: dict[UUID, tuple[UUID, UUID, int, bytes | None]] = {}
         self._renewed_at = float("-inf")
@@ -325,7 +327,11 @@ class RunLocks:
             # Redis may take its time to answer; that a sleep is late means that this process did not run.
             self._stood_still |= asked_at - self._ticked_at > CLAIM_SECONDS - RENEW_SECONDS
             try:
-                await self._renew_all([*self._held.values(), *self._taken_over(), *self._unstored()])
+                self._none_renewing.clear()
+                try:
+                    await self._renew_all([*self._held.values(), *self._taken_over(), *self._unstored()])
+                finally:
+                    self._none_renewing.set()
                 self._is_cut_off = self._stood_still = False
                 for run_id, (org_id, conversation_id, epoch, entry) in list(self._unreleased.items()):
                     await self._release_now(org_id, conversation_id, run_id, epoch, entry)
@@ -347,6 +353,8 @@ class RunLocks:
         is_over = run_id not in {claim.run_id for claim in self._unstored()}
         args: list[_Argument] = [str(run_id), _member(org_id, run_id), epoch, int(is_over), MEMORY_SECONDS]
         args += usage_entry or b"", FIELD
+        # A renewal that is on its way would take for lost, and set again, what was given back before it.
+        await self._none_renewing.wait()
         await self._release(keys=[*_keys(org_id, conversation_id, run_id), STREAM], args=args)
 
     async def _renew_all(self, claims: Sequence[Claim]) -> None:

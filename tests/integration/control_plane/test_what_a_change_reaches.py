@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from control_plane.wiring import Resources
+from runtime_worker.pool.central_points import CentralPoints
 from runtime_worker.pool.eviction import PoolLimits
 from runtime_worker.pool.heap import Heap
 from runtime_worker.pool.pool import OrchestratorPool
@@ -36,7 +37,7 @@ class FollowingPool:
         self.pool = OrchestratorPool(
             self.builder, self._snapshot, SystemClock(), Silent(), limits=PoolLimits(), owns=lambda _: True
         )
-        self.reconciler = Reconciler(self.pool, self._changes, Heap(is_idle=lambda: False))
+        self.reconciler = Reconciler(self.pool, CentralPoints(), self._changes, Heap(is_idle=lambda: False))
 
     async def _snapshot(self, instance_id: UUID) -> OrchestratorSnapshot:
         return await snapshot_of(self.http, str(instance_id))

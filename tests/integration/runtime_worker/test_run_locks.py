@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from uuid import UUID
@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from runtime_worker.stream.run_stream import RunStream
 from runtime_worker.turn.run import Run, RunTable
-from runtime_worker.turn.run_locks import CLAIMS, LOCK_SECONDS, RENEW_SECONDS, RunLocks
+from runtime_worker.turn.run_locks import CLAIMS, LOCK_SECONDS, RENEW_SECONDS, Claim, RunLocks
 from shared.errors import ConversationBusy, Draining, WorkerBusy
 from shared.ids import new_id
 
@@ -93,6 +93,28 @@ async def test_a_lock_that_somebody_else_holds_is_not_vouched_for(redis: Redis) 
     async with _renewing(two):
         await asyncio.sleep(RENEW_SECONDS * 1.5)
     assert [lost.run_id for lost in await two.take_lost()] == [run_id]
+
+
+async def test_what_is_given_back_during_a_renewal_stays_given_back(redis: Redis) -> None:
+    locks = RunLocks(redis, "one", RunTable())
+    run_id = new_id()
+    await locks.acquire(ORG, CONVERSATION, run_id)
+    renewing, may_renew, renew = asyncio.Event(), asyncio.Event(), locks._renew_all
+
+    async def slowly(claims: Sequence[Claim]) -> None:
+        renewing.set()
+        await may_renew.wait()
+        await renew(claims)
+
+    locks._renew_all = slowly  # type: ignore[method-assign]
+    async with _renewing(locks):
+        await renewing.wait()
+        releasing = asyncio.create_task(locks.release(ORG, CONVERSATION, run_id))
+        await asyncio.sleep(0)
+        may_renew.set()
+        await releasing
+    assert not await redis.exists(LOCK)
+    assert not await locks.is_alive(ORG, run_id)
 
 
 async def test_a_full_table_and_a_draining_one_take_no_run() -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from redis.exceptions import ConnectionError as RedisIsAway
 
+from runtime_worker.pool.central_points import CentralPoints
 from runtime_worker.pool.eviction import PoolLimits
 from runtime_worker.pool.heap import Heap
 from runtime_worker.pool.pool import OrchestratorPool
@@ -18,8 +19,9 @@ from runtime_worker.pool.reconciler import Reconciler
 from runtime_worker.topology import Topology
 from shared.config_hash import config_hash
 from shared.errors import DomainError, NotFound, StoreUnavailable
+from shared.placement import rank
 from shared.snapshots import ChangePage, InstanceChange, OrchestratorSnapshot
-from shared.workers import InstanceState, WorkerRecord, WorkerRegistry, rank
+from shared.workers import InstanceState, WorkerRecord, WorkerRegistry
 from tests.fakes.clock import ManualClock
 from tests.fakes.instances import instance_snapshot, llm_config_snapshot
 from tests.fakes.orchestrators import ScriptedBuilder
@@ -103,7 +105,7 @@ class Worker:
         self.worker_id = worker_id
         self.builder = ScriptedBuilder()
         self._clock = clock
-        self.topology = Topology(registry, worker_id, self._describe)
+        self.topology = Topology(registry, worker_id, f"http://{worker_id}", self._describe)
         self.pool = OrchestratorPool(
             self.builder,
             truth.snapshot,
@@ -114,14 +116,16 @@ class Worker:
         )
         self.topology.on_membership = self.pool.ownership_changed
         self.topology.report_all = self.pool.report_all
-        self.reconciler = Reconciler(self.pool, truth.changes, Heap(is_idle=lambda: False))
+        self.reconciler = Reconciler(self.pool, CentralPoints(), truth.changes, Heap(is_idle=lambda: False))
         self.reconciler.on_observed = self.topology.observed
         self.inbox: list[int] = []
         self.served: dict[UUID, int] = {}
 
     def _describe(self) -> WorkerRecord:
         observed = self.reconciler.observed_revision
-        return WorkerRecord(self.worker_id, "", "1", self._clock.now(), observed_revision=observed)
+        return WorkerRecord(
+            self.worker_id, f"http://{self.worker_id}", "1", self._clock.now(), observed_revision=observed
+        )
 
     async def reconcile(self) -> None:
         """One turn of the reconciler's loop."""
