@@ -96,13 +96,12 @@ class SaveBacklog:
             if self._waiting:
                 await asyncio.sleep(RETRY_SECONDS)
         for org_id, turn in self._waiting:
-            log.error("answer_lost", org_id=str(org_id), run_id=str(turn.run.run_id))
+            _tell_lost(org_id, turn)
 
     def _keep(self, org_id: UUID, turn: TurnEnd | TurnStart) -> None:
         self._waiting.append((org_id, turn))
         if len(self._waiting) > MAX_WAITING:
-            lost_org, lost = self._waiting.popleft()
-            log.error("answer_lost", org_id=str(lost_org), run_id=str(lost.run.run_id))
+            _tell_lost(*self._waiting.popleft())
         self._has_some.set()
 
     async def _store_one(self, org_id: UUID, turn: TurnEnd | TurnStart) -> None:
@@ -138,3 +137,8 @@ class SaveBacklog:
                 if self._waiting and self._waiting[0] is oldest:
                     self._waiting.popleft()
             self._has_some.clear()
+
+
+def _tell_lost(org_id: UUID, turn: TurnEnd | TurnStart) -> None:
+    event = "answer_lost" if isinstance(turn, TurnEnd) else "refused_turn_not_withdrawn"
+    log.error(event, org_id=str(org_id), run_id=str(turn.run.run_id))

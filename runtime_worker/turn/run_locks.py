@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from runtime_worker.stream.journal import events_key
+from runtime_worker.turn.claim_scripts import ACQUIRE, LOST, RELEASE, RENEW, SURRENDER, TAKE
 from runtime_worker.turn.run import Run, RunTable
 from shared.errors import ConversationBusy
 from shared.logging import get_logger
@@ -40,88 +41,6 @@ MAX_LOST = 50
 
 CLAIMS = "run_claims"
 _CLAIM_MS = round(CLAIM_SECONDS * 1000)
-
-_NOW = """
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-"""
-_ACQUIRE = (
-    _NOW
-    + """
-if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'EX', ARGV[2]) then
-  redis.call('ZADD', KEYS[2], now + ARGV[4], ARGV[3])
-  redis.call('HSET', KEYS[3], 'owner', ARGV[5], 'epoch', 1)
-  redis.call('EXPIRE', KEYS[3], 86400)
-  return false
-end
-return redis.call('GET', KEYS[1])
-"""
-)
-# Only the holder may renew or release: after an expiry another run may hold the lock, another worker the run.
-_RENEW = (
-    _NOW
-    + """
-local lost = {}
-for i = 4, #ARGV, 3 do
-  local at = 2 * (i - 4) / 3 + 2
-  local epoch = redis.call('HGET', KEYS[at + 1], 'epoch')
-  if epoch and epoch ~= ARGV[i + 2] then
-    table.insert(lost, ARGV[i])
-  else
-    if not epoch then
-      redis.call('HSET', KEYS[at + 1], 'owner', ARGV[3], 'epoch', ARGV[i + 2])
-      redis.call('EXPIRE', KEYS[at + 1], 86400)
-    end
-    redis.call('ZADD', KEYS[1], now + ARGV[1], ARGV[i + 1])
-    local holder = redis.call('GET', KEYS[at])
-    if holder == false or holder == ARGV[i] then
-      redis.call('SET', KEYS[at], ARGV[i], 'EX', ARGV[2])
-    end
-  end
-end
-return lost
-"""
-)
-_RELEASE = """
-local epoch = redis.call('HGET', KEYS[3], 'epoch')
-if epoch and epoch ~= ARGV[3] then
-  return 0
-end
-if ARGV[6] ~= '' then
-  redis.call('XADD', KEYS[4], '*', ARGV[7], ARGV[6])
-end
-if redis.call('GET', KEYS[1]) == ARGV[1] then
-  redis.call('DEL', KEYS[1])
-end
-if ARGV[4] == '1' then
-  redis.call('ZREM', KEYS[2], ARGV[2])
-  if ARGV[3] == '1' then
-    redis.call('DEL', KEYS[3])
-  else
-    redis.call('EXPIRE', KEYS[3], ARGV[5])
-  end
-end
-return 1
-"""
-_TAKE = (
-    _NOW
-    + """
-local until_ = redis.call('ZSCORE', KEYS[1], ARGV[1])
-if not until_ or tonumber(until_) > now then
-  return {0, 0}
-end
-redis.call('ZADD', KEYS[1], now + ARGV[3], ARGV[1])
-redis.call('HSET', KEYS[2], 'owner', ARGV[2])
-redis.call('HSETNX', KEYS[2], 'epoch', 1)
-local epoch = redis.call('HINCRBY', KEYS[2], 'epoch', 1)
--- Before anybody reads what was told of it: from here on nothing can be added by whoever had it.
-redis.pcall('XADD', KEYS[3], epoch .. '-0', 'e', '')
-redis.call('EXPIRE', KEYS[3], 86400, 'NX')
-return {epoch, redis.call('HEXISTS', KEYS[2], 'refused')}
-"""
-)
-_SURRENDER = _NOW + "return redis.call('ZADD', KEYS[1], 'NX', now - 1, ARGV[1])"
-_LOST = _NOW + "return redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1])"
 
 _Argument = str | bytes | int
 
@@ -178,12 +97,12 @@ class RunLocks:
         self._worker_id = worker_id
         self._table = table
         self._unstored = unstored
-        self._acquire = redis.register_script(_ACQUIRE)
-        self._renew = redis.register_script(_RENEW)
-        self._release = redis.register_script(_RELEASE)
-        self._take = redis.register_script(_TAKE)
-        self._lost = redis.register_script(_LOST)
-        self._surrender = redis.register_script(_SURRENDER)
+        self._acquire = redis.register_script(ACQUIRE)
+        self._renew = redis.register_script(RENEW)
+        self._release = redis.register_script(RELEASE)
+        self._take = redis.register_script(TAKE)
+        self._lost = redis.register_script(LOST)
+        self._surrender = redis.register_script(SURRENDER)
         self._none_renewing = asyncio.Event()
         self._none_renewing.set()
         self._held: dict[UUID, Held] = {}
