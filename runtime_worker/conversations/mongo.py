@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from pymongo import DESCENDING, AsyncMongoClient, InsertOne, UpdateOne
+from pymongo import ASCENDING, DESCENDING, AsyncMongoClient, InsertOne, UpdateOne
 from pymongo.errors import DuplicateKeyError
 
 from runtime_worker.conversations.base import Compaction, Conversation, Message, RunRecord, TurnEnd, TurnStart
@@ -87,8 +87,7 @@ class MongoConversationStore:
         if after is not None:
             query["_id"] = {"$gt": after}
         async with self._organization(org_id):
-            found = await MessageDocument.find(query).sort("_id").limit(limit).to_list()
-        return [message_of(document) for document in found]
+            return await self._messages(query, ASCENDING, limit)
 
     async def newest_messages(
         self, org_id: UUID, conversation_id: UUID, *, limit: int, before: UUID, after: UUID | None = None
@@ -96,17 +95,14 @@ class MongoConversationStore:
         if limit <= 0:
             return []
         async with self._organization(org_id):
-            query = _between(conversation_id, after, before)
-            found = await MessageDocument.find(query).sort("-_id").limit(limit).to_list()
-        return [message_of(document) for document in reversed(found)]
+            found = await self._messages(_between(conversation_id, after, before), DESCENDING, limit)
+        return found[::-1]
 
     async def oldest_messages(
         self, org_id: UUID, conversation_id: UUID, *, limit: int, before: UUID, after: UUID | None
     ) -> Sequence[Message]:
         async with self._organization(org_id):
-            query = _between(conversation_id, after, before)
-            found = await MessageDocument.find(query).sort("_id").limit(limit).to_list()
-        return [message_of(document) for document in found]
+            return await self._messages(_between(conversation_id, after, before), ASCENDING, limit)
 
     async def find_message(self, org_id: UUID, conversation_id: UUID, message_id: UUID) -> Message | None:
         async with self._organization(org_id):
@@ -233,6 +229,12 @@ class MongoConversationStore:
     async def check(self) -> None:
         async with translated():
             await self._client.admin.command("ping")
+
+    async def _messages(self, query: dict[str, Any], order: int, limit: int) -> list[Message]:
+        # Not by Beanie: what is stored with messages of runs is as long as they are, and nobody looks at it here.
+        found = MessageDocument.get_pymongo_collection().find(query, {"starts": 0, "opens": 0, "ends": 0})
+        rows = await found.sort("_id", order).limit(limit).to_list()
+        return [message_of(MessageDocument(**row)) for row in rows]
 
     async def _run_in_message(self, role: str, run_id: UUID) -> RunDocument | None:
         # Not by Beanie: of the message only the run is wanted.

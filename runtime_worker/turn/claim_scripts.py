@@ -1,5 +1,7 @@
-"""The scripts by which runs are claimed, vouched for, given back and taken over. Each decides in one step; all times are
-Redis's own. What the keys hold: `run_locks`."""
+"""The scripts by which runs are claimed, vouched for, given back and taken over. Each decides in one step.
+
+All times are Redis's own. What the keys hold: `run_locks`.
+"""
 
 _NOW = """
 local time = redis.call('TIME')
