@@ -4,7 +4,7 @@ A feature adds a provider function here and its name to `DEPENDENCIES`; handlers
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -31,6 +31,7 @@ from control_plane.central_points.service import CentralPointService
 from control_plane.data_keys.service import DataKeys
 from control_plane.database.commits import commit
 from control_plane.database.engine import Database, create_engine, scoped
+from control_plane.events.background import stop_this_process
 from control_plane.events.publisher import publisher_for
 from control_plane.gateway.directory import WorkerDirectory
 from control_plane.gateway.gateway import Gateway
@@ -81,6 +82,7 @@ from control_plane.users.repository import UserRepository
 from control_plane.users.service import UserService
 from control_plane.workers.client import WorkerClient
 from control_plane.workers.service import FleetService
+from shared.background import BackgroundTasks
 from shared.clock import SystemClock
 from shared.errors import NotFound, StoreUnavailable
 from shared.limits.limiter import Limiter, LimitsInvalidator
@@ -110,8 +112,10 @@ PRUNE_SECONDS = 3600.0
 class Resources:
     """Everything that lives as long as the process. Nothing connects before it is used."""
 
-    def __init__(self, settings: ControlPlaneSettings) -> None:
+    def __init__(self, settings: ControlPlaneSettings, on_death: Callable[[], None] = stop_this_process) -> None:
+        """`on_death` is called when a background task ends by itself, which is a bug."""
         self.settings = settings
+        self._on_death = on_death
         self.clock = SystemClock()
         self.engine = create_engine(settings.postgres_url)
         # Single reads that need no transaction: no BEGIN and no COMMIT around them.
@@ -182,24 +186,26 @@ class Resources:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Close what was opened when the application stops."""
-        pruning = asyncio.create_task(prune_environments(self))
-        directories = self.settings.directory_plugins
-        tasks = [asyncio.create_task(keep_api_key_uses(self.api_key_uses, self.autocommit))]
-        tasks.append(asyncio.create_task(usage_counter(self).run()))
+        tasks = BackgroundTasks(on_death=self._on_death)
+        tasks.start("environments", prune_environments(self))
+        tasks.start("api-key-uses", keep_api_key_uses(self.api_key_uses, self.autocommit))
+        tasks.start("usage", usage_counter(self).run())
+        tasks.start("purges", self.purge_finisher.run())
         if days := self.settings.usage_retention_days:
-            tasks.append(asyncio.create_task(keep_usage_retention(self.database, self.clock, days)))
-        tasks.append(asyncio.create_task(self.purge_finisher.run()))
+            tasks.start("usage-retention", keep_usage_retention(self.database, self.clock, days))
         if days := self.settings.audit_retention_days:
-            tasks.append(asyncio.create_task(keep_retention(self.database, self.clock, days)))
-        if directories:
-            tasks.append(asyncio.create_task(directory_plugins(self, directories).run()))
+            tasks.start("audit-retention", keep_retention(self.database, self.clock, days))
+        # This one ends when all of them are there.
+        directories = self.settings.directory_plugins
+        registering = asyncio.create_task(directory_plugins(self, directories).run()) if directories else None
         try:
             async with self.gateway.running():
                 yield
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await tasks.stop()
+            if registering is not None:
+                registering.cancel()
+                await asyncio.gather(registering, return_exceptions=True)
             await self.api_key_uses.tell()
             await self.uploads.close()
             await self.model_probe.close()
@@ -207,8 +213,6 @@ class Resources:
                 await self.openid_provider.close()
             await self._health_publisher.stop()
             await self.packages.close()
-            pruning.cancel()
-            await asyncio.gather(pruning, return_exceptions=True)
             await asyncio.to_thread(self.environments.workplaces.close)
             await self.key_wrapping.close()
             await self.redis.aclose()

@@ -9,7 +9,6 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from runtime_worker.background import BackgroundTasks
 from runtime_worker.consumers.base import EventConsumer, listener_for
 from runtime_worker.control_plane_client import ControlPlaneClient
 from runtime_worker.conversations.databases import mongo_client
@@ -42,6 +41,7 @@ from runtime_worker.turn.run_locks import RunLocks
 from runtime_worker.turn.run_lookup import RunLookup
 from runtime_worker.turn.service import TurnService
 from runtime_worker.turn.takeover import Takeover
+from shared.background import BackgroundTasks
 from shared.clock import Clock, SystemClock
 from shared.ids import new_id
 from shared.limits.limiter import Limiter
@@ -215,7 +215,7 @@ class Worker:
         self.purges = Purges(
             worker_id=self.worker_id,
             source=self.control_plane,
-            owns=self.topology.owns,
+            owns=self.topology.leads,
             pool=self.pool,
             bundles=self._parts.bundles,
             table=self.table,

@@ -16,7 +16,7 @@ LOAD_FACTOR = 1.25
 """How far above its part of all runs a worker may go before others are asked first: what is known as consistent hashing
 with bounded loads. More keeps instances together, less evens out sooner."""
 
-EASY_RUNS = 8
+EASY_RUNS = 64
 """So many runs are never too many, whatever the others do: with few runs every share is a coincidence."""
 
 

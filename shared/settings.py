@@ -144,7 +144,7 @@ class PoolSettings(msgspec.Struct, frozen=True):
     demand_ttl_seconds: int = 900
     warm_ttl_seconds: int = 3600
     hot_replication: int = 1
-    memory_mb: int = 1024
+    memory_mb: int = 2048
     prewarm: Prewarm = "recent"
     prewarm_count: int = 100
 
@@ -267,7 +267,7 @@ def read_worker_settings(variables: Mapping[str, str]) -> WorkerSettings:
             demand_ttl_seconds=env.integer("DEMAND_TTL_SECONDS", 900, 1, 7 * 24 * 3600),
             warm_ttl_seconds=env.integer("WARM_TTL_SECONDS", 3600, 1, 7 * 24 * 3600),
             hot_replication=env.integer("HOT_REPLICATION", 1, 1, 100),
-            memory_mb=env.integer("POOL_MEMORY_MB", 1024, 16, 1024 * 1024),
+            memory_mb=env.integer("POOL_MEMORY_MB", 2048, 16, 1024 * 1024),
             prewarm=_prewarm(env),
             prewarm_count=env.integer("PREWARM_COUNT", 100, 1, 100_000),
         ),

@@ -19,6 +19,7 @@ from shared.snapshots import PluginSource
 HEARTBEAT_SECONDS = 1.0
 RECORD_SECONDS = 5
 """A worker that has not been heard of for this long is dead to the gateway (the fleet contract allows 5 s)."""
+RECENTLY_USED = "recently_used"
 MAX_RECENTLY_USED = 10_000
 
 LoadState = Literal["building", "ready", "failed", "unloaded"]
@@ -109,8 +110,8 @@ class WorkerRegistry:
             pipe.set(_record(record.worker_id), msgspec.json.encode(record), ex=RECORD_SECONDS)
             pipe.zadd("workers", {record.worker_id: now})
             if used:
-                pipe.zadd("recently_used", dict.fromkeys(map(str, used), now))
-                pipe.zremrangebyrank("recently_used", 0, -MAX_RECENTLY_USED - 1)
+                pipe.zadd(RECENTLY_USED, dict.fromkeys(map(str, used), now))
+                pipe.zremrangebyrank(RECENTLY_USED, 0, -MAX_RECENTLY_USED - 1)
             pipe.expire(_instances(record.worker_id), RECORD_SECONDS * 2)
             await pipe.execute()
 
@@ -145,7 +146,7 @@ class WorkerRegistry:
 
     async def recently_used(self) -> list[UUID]:
         """Instances by their last run, the latest first."""
-        ids = cast("list[bytes]", await self._redis.zrevrange("recently_used", 0, MAX_RECENTLY_USED))
+        ids = cast("list[bytes]", await self._redis.zrevrange(RECENTLY_USED, 0, MAX_RECENTLY_USED))
         return [UUID(i.decode()) for i in ids]
 
     async def fleet(self) -> list[tuple[WorkerRecord, list[InstanceState]]]:
@@ -183,6 +184,12 @@ class WorkerRegistry:
             states = [msgspec.json.decode(raw, type=InstanceState) for raw in row if raw is not None]
             found[worker.worker_id] = {s.instance_id: s for s in states}
         return found
+
+
+async def forget_use(redis: "Redis", instance_ids: Sequence[UUID]) -> None:
+    """These were never used. Raises RedisError."""
+    if instance_ids:
+        await redis.zrem(RECENTLY_USED, *map(str, instance_ids))
 
 
 def _record(worker_id: str) -> str:

@@ -10,11 +10,12 @@ from uuid import UUID
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
-from sqlalchemy import delete
+from sqlalchemy import delete, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from control_plane.database.engine import Database
 from control_plane.events.publisher import EventPublisher
+from control_plane.orchestrators.tables import Orchestrator
 from control_plane.purges.redis_keys import forget_in_redis
 from control_plane.purges.rows import delete_rows
 from control_plane.purges.service import PurgeService
@@ -22,6 +23,7 @@ from control_plane.purges.tables import OrganizationPurge
 from shared.errors import DomainError
 from shared.logging import get_logger
 from shared.packages import PackageStore, tenant_prefix
+from shared.workers import forget_use
 
 CHECK_SECONDS = 2.0
 
@@ -61,6 +63,10 @@ class PurgeFinisher:
             await self._finish(org_id)
 
     async def _finish(self, org_id: UUID) -> None:
+        # What Redis holds under the ids of its orchestrators goes first: those are nowhere but in the rows.
+        async with self._database() as session:
+            instances = (await session.execute(select(Orchestrator.id).where(Orchestrator.org_id == org_id))).scalars()
+            await forget_use(self._redis, instances.all())
         rows = await delete_rows(self._database, org_id)
         await self._packages.delete_below(tenant_prefix(org_id))
         # After the rows: what was cached from them is not there to be cached again.

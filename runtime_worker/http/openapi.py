@@ -37,6 +37,12 @@ KEY_SCHEME = "api_key"
 _REF = "#/components/schemas/{name}"
 
 
+_EVENT = {
+    "description": "Each of the events, one after the other.",
+    "type": "object",
+    "properties": {name: {"type": "string"} for name in ("id", "event", "data")},
+    "required": ["data"],
+}
 _IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -97,9 +103,9 @@ def document(app: Litestar) -> dict[str, Any]:
         if handler.opt.get("is_repeatable"):
             operation.setdefault("parameters", []).append(_IDEMPOTENCY_KEY)
         if handler.opt.get("streams"):
-            operation["responses"]["200"]["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
+            operation["responses"]["200"]["content"] = {"text/event-stream": {"schema": _EVENT}}
         elif body is ChatCompletionBody:
-            operation["responses"]["200"]["content"]["text/event-stream"] = {"schema": {"type": "string"}}
+            operation["responses"]["200"]["content"]["text/event-stream"] = {"schema": _EVENT}
         _describe_errors(operation, path, handler)
     doc["x-error-codes"] = {
         cls.code: {"title": cls.title, "status": STATUS_BY_KIND[cls.kind], "retryable": cls.retryable}

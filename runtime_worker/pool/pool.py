@@ -65,6 +65,7 @@ class OrchestratorPool:
         self._room = Room(self._index, self._builds, clock, reports, limits, self._is_pinned)
         self._preparation = Preparation(self._index, prewarming, self._build_pinned, self._fetch_snapshot)
         self._used: set[UUID] = set()
+        self._has_started = False
 
     # --- what the change feed tells ---
 
@@ -89,7 +90,8 @@ class OrchestratorPool:
             self._builds.report(entry, "ready")
             self._builds.refresh(entry)
         elif self._wants_build(entry):
-            self._start(entry)
+            # After the start a change is somebody's wish, and what was not used for longest makes room for it.
+            self._start(entry, at_once=self._has_started)
         elif entry.building is None:
             # Loaded on demand only: neither ready nor unloaded.
             self._reports.forget(entry.instance_id)
@@ -196,6 +198,7 @@ class OrchestratorPool:
 
     def prewarm(self) -> None:
         """Everything is known now: begin to fetch what shall be warm from the start."""
+        self._has_started = True
         self._preparation.prewarm()
 
     def used_since(self) -> set[UUID]:
@@ -269,9 +272,9 @@ class OrchestratorPool:
     def _is_missing(self, entry: Entry) -> bool:
         return entry.current is None and entry.failure is None and self._wants_build(entry)
 
-    def _start(self, entry: Entry) -> None:
-        """Bring what serves up to date now, and build what is only pinned when there is a quiet moment."""
-        if entry.current is not None:
+    def _start(self, entry: Entry, *, at_once: bool = False) -> None:
+        """Bring what serves up to date now, and build what is only pinned when there is a quiet moment and room."""
+        if at_once or entry.current is not None:
             self._builds.start(entry)
         else:
             self._preparation.want(entry)

@@ -110,7 +110,11 @@ async def _stored(client: AsyncMongoClient[dict[str, Any]], tenant: Tenant) -> d
         run.status = row["status"]
         run.error_code = (row["error"] or {}).get("code", "")
     async for row in database.messages.find({"role": "assistant"}):
-        found[str(row["run_id"])].answers.append(row["content"])
+        run = found[str(row["run_id"])]
+        run.answers.append(row["content"])
+        # A run that has an answer ended with it.
+        run.status = row["ends"]["status"]
+        run.error_code = (row["ends"]["error"] or {}).get("code", "")
     return found
 
 

@@ -182,19 +182,19 @@ async def test_an_overloaded_owner_passes_to_the_next_until_it_has_less_to_do(cl
     first, second, third = await names(directory(registry, clock))
 
     def busy(**active: int) -> list[WorkerRecord]:
-        return [replace(r, capacity=100, active_runs=active.get(r.worker_id, 0)) for r in registry.records]
+        return [replace(r, capacity=1000, active_runs=active.get(r.worker_id, 0)) for r in registry.records]
 
     registry.records = busy(**{first: EASY_RUNS - 1})
     assert await names(directory(registry, clock)) == [first, second, third]
-    registry.records = busy(**{first: 30, second: 10, third: 10})
+    registry.records = busy(**{first: 3 * EASY_RUNS, second: EASY_RUNS, third: EASY_RUNS})
     assert await names(directory(registry, clock)) == [second, third, first]
-    registry.records = busy(**{first: 30, second: 30, third: 30})
+    registry.records = busy(**dict.fromkeys((first, second, third), 3 * EASY_RUNS))
     assert await names(directory(registry, clock)) == [first, second, third]
 
 
 async def test_runs_begun_since_the_registry_was_read_count_too(clock: ManualClock) -> None:
     registry = Registry(clock, "a", "b")
-    registry.records = [replace(r, capacity=100) for r in registry.records]
+    registry.records = [replace(r, capacity=1000) for r in registry.records]
     workers = directory(registry, clock)
     first, second = await names(workers)
     for _ in range(EASY_RUNS):

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from runtime_worker import background
-from runtime_worker.background import BackgroundTasks
+from shared import background
+from shared.background import BackgroundTasks
 
 
 async def test_a_task_that_swallowed_its_cancellation_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
