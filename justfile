@@ -88,7 +88,7 @@ check: lint test
 # Ask every route as every kind of caller, and print who gets what
 [group('develop')]
 isolation:
-    @uv run -q pytest -q --matrix -k isolation_matrix tests/integration/control_plane tests/integration/runtime_worker
+    @uv run -q pytest -q --matrix -k "isolation_matrix or isolation_timing" tests/integration/control_plane tests/integration/runtime_worker
 
 # Measure: `streaming` against a plain relay, `plugins` in their hosts, `engines` or the `fleet` (options: see --help)
 [group('develop')]

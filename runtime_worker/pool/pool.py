@@ -14,6 +14,7 @@ from runtime_worker.pool.preparation import NOTHING, Preparation, Prewarming
 from runtime_worker.pool.room import Room
 from shared.clock import Clock
 from shared.errors import NotFound, OrchestratorDeactivated, OrchestratorNotLoaded, StoreUnavailable
+from shared.ids import new_id
 from shared.snapshots import InstanceChange, OrchestratorSnapshot
 
 NO_SUCH_INSTANCE = "no such orchestrator"
@@ -124,12 +125,14 @@ class OrchestratorPool:
         Raises NotFound (unknown or another organization's), OrchestratorDeactivated, OrchestratorNotLoaded, and
         StoreUnavailable when an instance that is not known yet cannot be asked for.
         """
-        if self._index.find(instance_id) is None:
-            # Younger than the last look at the change feed.
+        known = self._index.find(instance_id)
+        is_foreign = known is not None and org_id is not None and known.org_id != org_id
+        if known is None or is_foreign:
+            # Younger than the last look at the change feed. Another organization's is refused in the very words, and
+            # after as long a way, as one that nobody has: an id is asked for that nobody has.
             try:
-                await self._fetch_snapshot(instance_id)
+                await self._fetch_snapshot(new_id() if is_foreign else instance_id)
             except NotFound:
-                # In the very words that another organization's gets below.
                 raise NotFound(NO_SUCH_INSTANCE) from None
         return self._require_serving(instance_id, org_id)
 

@@ -1,0 +1,68 @@
+"""How long a worker takes to refuse says nothing about whether there is something (`just isolation` prints the
+figures). Why this is a test: see the control plane's.
+"""
+
+from typing import Any
+
+import pytest
+
+from shared.ids import new_id
+from shared.snapshots import OrchestratorSnapshot
+from tests.fakes.control_plane import FakeControlPlane
+from tests.integration.runtime_worker.worker import Caller, RunningWorker
+from tests.isolation.timing import Ask, compared
+
+CHAT = {"message": "hi"}
+ASKED: tuple[tuple[str, str, Any], ...] = (
+    ("POST", "/orchestrators/{instance_id}/completion/stream", CHAT),
+    ("GET", "/orchestrators/{instance_id}/completion/starters", None),
+    ("POST", "/central-points/{central_id}/completion/chat", CHAT),
+    ("GET", "/conversations/{conversation_id}/messages", None),
+    ("PATCH", "/conversations/{conversation_id}", {"title": "mine"}),
+    ("GET", "/runs/{run_id}", None),
+    ("POST", "/runs/{run_id}/cancel", None),
+)
+
+
+def asking(caller: Caller, method: str, url: str, body: Any) -> Ask:
+    async def ask() -> None:
+        json = {} if body is None else {"json": body}
+        async with caller.http.request(method, url, headers=caller.headers, **json) as answer:
+            assert answer.status == 404, await answer.text()
+            await answer.read()
+
+    return ask
+
+
+async def test_what_another_organization_has_is_refused_in_the_time_that_nothing_takes(
+    worker: RunningWorker,
+    member: Caller,
+    instance: OrchestratorSnapshot,
+    control_plane: FakeControlPlane,
+    pytestconfig: pytest.Config,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    _, made = await member.chat(instance.instance_id, "secret plans")
+    theirs = {
+        "org_id": str(member.org_id),
+        "instance_id": str(instance.instance_id),
+        "central_id": str(control_plane.point(instance).central_id),
+        "conversation_id": made["conversation_id"],
+        "run_id": made["run_id"],
+    }
+    nobodys = {name: str(new_id()) for name in theirs}
+    found = []
+    for place in ("theirs", "mine"):
+        for method, path, body in ASKED:
+            caller = await worker.sign_in(new_id())
+            own = {} if place == "theirs" else {"org_id": str(caller.org_id)}
+            foreign, unknown = (
+                asking(caller, method, worker.url + ("/api/orgs/{org_id}" + path).format_map({**ids, **own}), body)
+                for ids in (theirs, nobodys)
+            )
+            found.append(await compared(f"{method:<6}{path} ({place})", foreign, unknown))
+
+    if pytestconfig.getoption("--matrix"):
+        with capsys.disabled():
+            print("\nruntime worker, foreign ids against unknown ones: median, difference", *found, sep="\n")
+    assert "\n".join(str(comparison) for comparison in found if comparison.can_be_told_apart) == ""
