@@ -11,7 +11,7 @@ from runtime_worker.models.connections import CONNECT_SECONDS, ModelConnections,
 from runtime_worker.models.retries import Retry, fits, wait_seconds
 from runtime_worker.models.sse import EventStream
 from runtime_worker.models.structured import from_answer_tool, with_answer_tool
-from runtime_worker.models.upstream_errors import error_of_answer, excerpt, is_retried
+from runtime_worker.models.upstream_errors import error_of_answer, is_retried, said_kinds
 from runtime_worker.models.wires import WireFormat
 from shared.errors import ModelProtocolError, ModelTimedOut, ModelUnavailable
 from shared.logging import get_logger
@@ -24,14 +24,11 @@ MAX_ERROR_BODY_BYTES = 16 * 1024
 
 
 class WireClient:
-    """One credential, one model. Holds the opened key; no answer, error or log line repeats it."""
+    """One credential, one model. The wire holds the opened key; no answer, error or log line repeats it."""
 
-    def __init__(
-        self, connections: ModelConnections, wire: WireFormat, *, api_key: str, model_name: str, max_retries: int
-    ) -> None:
+    def __init__(self, connections: ModelConnections, wire: WireFormat, *, model_name: str, max_retries: int) -> None:
         self._connections = connections
         self._wire = wire
-        self._api_key = api_key
         self._model_name = model_name
         self._max_retries = max_retries
 
@@ -120,8 +117,8 @@ class WireClient:
             async with asyncio.timeout(TAIL_SECONDS):
                 body = await response.content.read(MAX_ERROR_BODY_BYTES)
         error = error_of_answer(response.status, response.headers.get("Retry-After"), body)
-        message = excerpt(body, self._api_key)
-        log.warning("model_refused", model=self._model_name, status=response.status, code=error.code, upstream=message)
+        kinds = said_kinds(body)
+        log.warning("model_refused", model=self._model_name, status=response.status, code=error.code, upstream=kinds)
         if is_retried(response.status):
             raise Retry(error, error.retry_after_seconds)
         raise error

@@ -88,6 +88,4 @@ class ModelRegistry:
         if ignored:
             log.warning("model_options_ignored", llm_config_id=str(config.id), keys=ignored)
         wire = wire_format(config.provider, base_url=base_url, api_key=api_key, model_name=model_name, options=options)
-        return WireClient(
-            self._connections, wire, api_key=api_key, model_name=model_name, max_retries=options.max_retries
-        )
+        return WireClient(self._connections, wire, model_name=model_name, max_retries=options.max_retries)

@@ -1,6 +1,7 @@
 """From what an upstream did to the model error that says it, and whether trying again could help."""
 
 import math
+import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -16,8 +17,9 @@ from shared.errors import (
 )
 
 RETRIED_STATUSES = frozenset({408, 409, 429})
-MAX_EXCERPT_CHARS = 300
 MAX_RETRY_AFTER_SECONDS = 24 * 3600.0
+_IDENTIFIER = re.compile(r"[a-zA-Z][a-zA-Z_]{1,47}")
+"""No digits and no dashes, which keys and people's words have."""
 _STATUS_OF_TYPE = {
     "invalid_request_error": 400,
     "authentication_error": 401,
@@ -97,21 +99,12 @@ def _bounded(seconds: float) -> float | None:
     return min(max(0.0, seconds), MAX_RETRY_AFTER_SECONDS) if math.isfinite(seconds) else None
 
 
-def excerpt(body: bytes, secret: str) -> str:
-    """A short piece of an upstream's error message for the log, the key masked in case the upstream repeats it."""
+def said_kinds(body: bytes) -> list[str]:
+    """What an upstream calls its refusal, for the log: identifiers only. Its sentences may repeat a prompt or a key."""
     error = _error_of(body)
-    message = error.get("message") if isinstance(error, dict) else error
-    if not isinstance(message, str):
-        return ""
-    masked = message.replace(secret, "***") if secret else message
-    # Providers repeat keys shortened (`sk-ab***yz`), which a plain replacement does not find.
-    words = ["***" if _looks_like_key(word, secret) else word for word in masked.split()]
-    return "".join(ch if ch.isprintable() else " " for ch in " ".join(words))[:MAX_EXCERPT_CHARS]
-
-
-def _looks_like_key(word: str, secret: str) -> bool:
-    bare = word.strip(".,:;'\"()")
-    return len(bare) >= 8 and ("*" in bare or "..." in bare or (len(secret) >= 6 and bare[:6] == secret[:6]))
+    named = [error.get(name) for name in ("type", "code", "status")] if isinstance(error, dict) else []
+    named += [detail.get("reason") for detail in _details(error)]
+    return [name for name in named if isinstance(name, str) and _IDENTIFIER.fullmatch(name)]
 
 
 def _error_of(body: bytes) -> Any:

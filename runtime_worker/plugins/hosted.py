@@ -11,6 +11,7 @@ from runtime_worker.plugins.circuit import Circuit
 from runtime_worker.plugins.cpu_budget import CpuBudget
 from runtime_worker.plugins.host_process import HostLost, HostProcess, launched_and_started
 from runtime_worker.plugins.launching import MIB, HostLauncher, Surroundings
+from runtime_worker.plugins.settings import secret_texts
 from runtime_worker.plugins.usage import Usage, usage_of
 from shared.errors import PluginLoadFailed, ToolFailed
 from shared.logging import get_logger
@@ -62,6 +63,7 @@ class HostedBundle:
         on_close: "Callable[[HostedBundle], None]",
     ) -> None:
         self._plugin = plugin
+        self._secrets = secret_texts(plugin)
         self._org_id = org_id
         self._surroundings = surroundings
         self._parts = parts
@@ -284,6 +286,12 @@ class HostedBundle:
         self._alive.discard(host)
 
     def _log(self, event: str, **fields: Any) -> None:
+        """All that is logged of a host, its output included. A plugin has its secrets, and may print them."""
+        for name, value in fields.items():
+            if isinstance(value, str):
+                for secret in self._secrets:
+                    value = value.replace(secret, "***")
+                fields[name] = value
         log.info(event, org_id=str(self._org_id), pid=self.pid, version=self.version, **fields)
 
     @property

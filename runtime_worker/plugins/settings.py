@@ -1,5 +1,6 @@
 """A plugin's settings in the clear: opened here and nowhere else, held by the bundle that needs them."""
 
+from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +16,8 @@ from shared.snapshots import (
     plugin_setting_place,
 )
 
+SHORTEST_SECRET_CHARS = 6
+
 
 def opened_settings(plugin: PluginSnapshot, instance_id: UUID, keyring: Opener) -> dict[str, Any]:
     """Raises PluginLoadFailed when a secret cannot be opened or a required setting has no value."""
@@ -28,6 +31,27 @@ def opened_settings(plugin: PluginSnapshot, instance_id: UUID, keyring: Opener) 
     if missing:
         raise PluginLoadFailed(f"{plugin.pid}@{plugin.version} needs the settings {', '.join(missing)}")
     return settings
+
+
+def secret_texts(plugin: PluginSnapshot) -> tuple[str, ...]:
+    """What no log may repeat of a plugin's opened settings, the longest first: one may be a part of another.
+
+    Sensitive texts and those in sensitive lists and dictionaries, unless so short that words would be taken for them.
+    """
+    sensitive = [s["key"] for s in plugin.manifest.settings_schema if s.get("sensitive")]
+    found = {text for key in sensitive for text in _texts(plugin.settings.get(key))}
+    return tuple(sorted((text for text in found if len(text) >= SHORTEST_SECRET_CHARS), key=len, reverse=True))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
 
 
 def _opened(plugin: PluginSnapshot, instance_id: UUID, keyring: Opener, key: str, value: Any) -> Any:

@@ -8,8 +8,8 @@ from runtime_worker.models.upstream_errors import (
     error_in_stream,
     error_of_answer,
     error_of_status,
-    excerpt,
     retry_after_of,
+    said_kinds,
 )
 
 KEY = "sk-live-abcdefghijklmnop"
@@ -88,12 +88,19 @@ def test_retry_after_may_be_seconds_or_a_date() -> None:
     assert retry_after_of("1e300") == 24 * 3600
 
 
-@pytest.mark.parametrize("shown", [KEY, "sk-live-***mnop", "sk-liv...mnop"])
-def test_an_upstream_that_repeats_the_key_does_not_get_it_into_the_log(shown: str) -> None:
-    text = excerpt(f'{{"error": {{"message": "Incorrect API key provided: {shown}\\nSee docs"}}}}'.encode(), KEY)
-    assert text == "Incorrect API key provided: *** See docs"
+def test_what_an_upstream_calls_its_refusal_is_logged_and_nothing_that_it_repeats() -> None:
+    message = f"Incorrect API key provided: {KEY}. You asked: where is the treasure?"
+    openai = {"message": message, "type": "invalid_request_error", "param": "treasure", "code": "invalid_api_key"}
+    google = {"code": 400, "message": message, "status": "INVALID_ARGUMENT", "details": [{"reason": "API_KEY_INVALID"}]}
+    assert said_kinds(encoded(openai)) == ["invalid_request_error", "invalid_api_key"]
+    assert said_kinds(encoded(google)) == ["INVALID_ARGUMENT", "API_KEY_INVALID"]
+    assert said_kinds(encoded({"type": message, "code": KEY, "details": [{"reason": "where is it"}]})) == []
+
+
+def encoded(error: object) -> bytes:
+    return msgspec.json.encode({"error": error})
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[1]", b'{"error": {"message": 1}}', b"\xff\xfe", b"[" * 10_000])
 def test_an_error_body_of_another_form_says_nothing(body: bytes) -> None:
-    assert excerpt(body, KEY) == ""
+    assert said_kinds(body) == []
