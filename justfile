@@ -85,10 +85,10 @@ lint:
 [group('develop')]
 check: lint test
 
-# Ask every route as every kind of caller, and print who gets what
+# Ask every route as every kind of caller, time refusals, look for planted secrets everywhere, and print what came of it
 [group('develop')]
 isolation:
-    @uv run -q pytest -q --matrix -k "isolation_matrix or isolation_timing" tests/integration/control_plane tests/integration/runtime_worker
+    @uv run -q pytest -q --matrix -k "isolation_matrix or isolation_timing or canaries" tests/integration/control_plane tests/integration/runtime_worker tests/e2e/test_canaries.py
 
 # Measure: `streaming` against a plain relay, `plugins` in their hosts, `engines` or the `fleet` (options: see --help)
 [group('develop')]

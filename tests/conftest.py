@@ -23,6 +23,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
@@ -44,9 +45,12 @@ from tests.backing.find import MISSING, give_up, located, running
 from tests.backing.postgres import Databases, application_url, migrate
 from tests.backing.rabbitmq import Broker, rabbitmq
 from tests.fakes.clock import ManualClock
+from tests.isolation.canaries import WATCH
 
 # Slow to start, or shared by all processes: the tests that need one of these run in the same xdist worker.
 _ONE_WORKER_FIXTURES = {"rabbitmq_broker": "rabbitmq", "s3_server": "s3"}
+
+_CANARIES = pytest.StashKey[list[str]]()
 
 
 class S3Endpoint(msgspec.Struct, frozen=True):
@@ -218,8 +222,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.xdist_group(group))
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A process that tests for another tells it what its canaries came to."""
+    if summary := WATCH.summary():
+        getattr(session.config, "workeroutput", {})["canaries"] = summary
+        session.config.stash.setdefault(_CANARIES, []).append(summary)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    if summary := getattr(node, "workeroutput", {}).get("canaries"):
+        node.config.stash.setdefault(_CANARIES, []).append(summary)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Name every server that no test could have, once, with the number of tests it cost."""
+    """What the canaries came to, and every server that no test could have, once, with the number of tests it cost."""
+    for summary in terminalreporter.config.stash.get(_CANARIES, []):
+        terminalreporter.section("canaries")
+        terminalreporter.line(summary)
     lost: dict[str, int] = {}
     for report in terminalreporter.getreports("skipped"):
         _, _, reason = str(report.longrepr).partition(MISSING)

@@ -1,5 +1,6 @@
 """A chat client and admin as the tests need one: every answer with its status, every stream as its events."""
 
+import base64
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -7,6 +8,8 @@ from typing import Any
 
 import aiohttp
 import msgspec
+
+from tests.isolation.canaries import ANSWERS, WATCH
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -54,7 +57,7 @@ class Stream(msgspec.Struct):
 
 
 class Client:
-    """One caller. Keeps its token; `call` never raises for a status."""
+    """One caller. Keeps its token; `call` never raises for a status. What it is answered, the watch looks at."""
 
     def __init__(self, base_url: str, session: aiohttp.ClientSession) -> None:
         self.base_url = base_url
@@ -70,10 +73,16 @@ class Client:
     def headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.token}"} if self.token else {}
 
+    @property
+    def user_id(self) -> str:
+        """Of the token's owner; empty for a guest."""
+        _, payload, *_ = [*self.token.split("."), ""]
+        return str(json.loads(base64.urlsafe_b64decode(payload + "==="))["sub"]) if payload else ""
+
     async def call(self, method: str, path: str, **options: Any) -> Answer:
         headers = {**self.headers, **options.pop("headers", {})}
         async with self.session.request(method, self.base_url + path, headers=headers, **options) as response:
-            raw = await response.read()
+            raw = await self.heard(response)
             body = json.loads(raw) if "json" in response.content_type and raw else raw
             return Answer(response.status, body, dict(response.headers))
 
@@ -88,22 +97,41 @@ class Client:
         """The events of a run as they come; leaving the block hangs up."""
         url = self.base_url + path
         async with self.session.post(url, json=body, headers=self.headers) as response:
-            assert response.status == 200, (response.status, await response.text())
-            yield read_events(response.content)
+            assert response.status == 200, (response.status, await self.heard(response))
+            yield self.events(response)
 
     async def stream(self, path: str, message: str, **body: Any) -> Stream:
         url = self.base_url + path
         async with self.session.post(url, json={"message": message, **body}, headers=self.headers) as response:
             if response.status != 200:
-                await response.read()
+                await self.heard(response)
                 return Stream(response.status, [])
-            return Stream(200, [event async for event in read_events(response.content)])
+            return Stream(200, [event async for event in self.events(response)])
+
+    async def heard(self, response: aiohttp.ClientResponse) -> bytes:
+        """The body of an answer."""
+        raw = await response.read()
+        WATCH.count(ANSWERS)
+        WATCH.hear(self.user_id, response.url.path, str(response.headers).encode() + raw)
+        return raw
+
+    async def events(self, response: aiohttp.ClientResponse) -> AsyncIterator[Event]:
+        """Those of an answer that is a stream, as they come."""
+        WATCH.count(ANSWERS)
+
+        async def lines() -> AsyncIterator[bytes]:
+            async for line in response.content:
+                WATCH.hear(self.user_id, response.url.path, line)
+                yield line
+
+        async for event in read_events(lines()):
+            yield event
 
 
-async def read_events(content: aiohttp.StreamReader) -> AsyncIterator[Event]:
+async def read_events(lines: AsyncIterator[bytes] | aiohttp.StreamReader) -> AsyncIterator[Event]:
     """Server-sent events; comments are skipped."""
     name, seq, data = "", 0, ""
-    async for raw in content:
+    async for raw in lines:
         line = raw.decode().rstrip("\r\n")
         if not line:
             if data:

@@ -1,5 +1,6 @@
 """A whole stack with two workers, started once for all tests of this folder, and a model that streams word by word."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -11,8 +12,10 @@ from deploy.demo.model_server import create_app
 from tests.e2e.client import Client
 from tests.e2e.running import RunningStack
 from tests.e2e.tenant import Tenant
+from tests.e2e.watching import look_everywhere
 from tests.e2e.witnessing import Witnesses
 from tests.fakes.wheels import WHEELS, package_index
+from tests.isolation.canaries import WATCH
 
 
 @pytest.fixture(scope="session")
@@ -30,10 +33,13 @@ def stack(tmp_path_factory: pytest.TempPathFactory, witnesses: Witnesses) -> Ite
     try:
         stack.wait_until_ready()
         yield stack
+        asyncio.run(look_everywhere(stack, WATCH))
     finally:
         stack.stop()
-    # After everything that any test did to it: no tenant's code has run in a process of the platform.
+    # After everything that any test did to it: no tenant's code has run in a process of the platform, and nothing that
+    # a tenant keeps was ever where anybody else could read it.
     assert witnesses.foreign_code() == set()
+    WATCH.assert_silent()
 
 
 @pytest.fixture

@@ -11,9 +11,10 @@ import aiohttp
 import msgspec
 
 from tests.e2e.client import Client
+from tests.isolation.canaries import WATCH, Place
 
 PLUGIN = '''
-from cadence_sdk import BaseAgent, BasePlugin, PluginMetadata, uvtool
+from cadence_sdk import BaseAgent, BasePlugin, PluginMetadata, plugin_settings, uvtool
 
 from arithmetic import total
 
@@ -29,6 +30,12 @@ class Agent(BaseAgent):
         return [add]
 
 
+@plugin_settings(
+    [
+        {"key": "unit", "type": "str", "description": "What the numbers count.", "default": ""},
+        {"key": "account", "type": "str", "description": "Who pays.", "default": "", "sensitive": True},
+    ]
+)
 class Plugin(BasePlugin):
     @staticmethod
     def get_metadata():
@@ -41,17 +48,17 @@ class Plugin(BasePlugin):
 READY_SECONDS = 30
 
 
-def plugin_zip(pid: str, version: str = "1.0.0", source: str = PLUGIN) -> bytes:
-    """A plugin with a helper module beside it."""
+def plugin_zip(pid: str, version: str = "1.0.0", source: str = PLUGIN, note: str = "") -> bytes:
+    """A plugin with a helper module beside it, which has a note in it."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("plugin.py", source.replace("{pid}", pid).replace("{version}", version))
-        archive.writestr("arithmetic.py", "def total(a, b):\n    return a + b\n")
+        archive.writestr("arithmetic.py", f"# {note}\n\n\ndef total(a, b):\n    return a + b\n")
     return buffer.getvalue()
 
 
 class Tenant(msgspec.Struct):
-    """What was made, and the client that made it."""
+    """What was made, and the client that made it. A canary is in everything that it trusts the platform with."""
 
     client: Client
     org_id: str
@@ -59,6 +66,7 @@ class Tenant(msgspec.Struct):
     plugin_id: str
     instance_id: str
     pid: str
+    model_key: str
 
     @property
     def org_path(self) -> str:
@@ -78,28 +86,32 @@ class Tenant(msgspec.Struct):
         client: Client,
         model_url: str,
         *,
-        package: Callable[[str], bytes] = plugin_zip,
+        package: Callable[[str], bytes] | None = None,
         provider: str = "openai",
         mode_config: dict[str, Any] | None = None,
     ) -> "Tenant":
-        """`package` makes the plugin's zip for a pid."""
+        """`package` makes the plugin's zip for a pid. Settings of plugins are set by their types."""
         suffix = uuid4().hex[:8]
         org = await client.made("POST", "/api/admin/orgs", json={"name": f"Org {suffix}", "tier": "enterprise"})
-        org_path = f"/api/orgs/{org['org_id']}"
+        org_id = org["org_id"]
+        org_path = f"/api/orgs/{org_id}"
         me = await client.made("GET", "/api/me")
         member = {"user_id": me["user_id"], "is_admin": True}
         await client.made("POST", f"{org_path}/members", json=member)
+        WATCH.admit(org_id, me["user_id"])
+        model_key = f"sk-e2e-{WATCH.plant(org_id, Place.MODEL_KEY)}"
         config = {
             "name": "Model",
             "provider": provider,
-            "api_key": "sk-e2e-made-up-key-1234",
+            "api_key": model_key,
             "model_name": "demo",
             "base_url": model_url,
         }
         llm_config = await client.made("POST", f"{org_path}/llm-configs", json=config)
         pid = f"dev.example.sums{suffix}"
         form = aiohttp.FormData()
-        form.add_field("file", package(pid), filename="sums.zip", content_type="application/zip")
+        packed = package(pid) if package else plugin_zip(pid, note=WATCH.plant(org_id, Place.PACKAGE))
+        form.add_field("file", packed, filename="sums.zip", content_type="application/zip")
         plugin = await client.made("POST", f"{org_path}/plugins/upload", data=form)
         orchestrator = await client.made(
             "POST",
@@ -110,11 +122,12 @@ class Tenant(msgspec.Struct):
                 "mode": "supervisor",
                 "active_plugin_ids": [plugin["id"]],
                 "tier": "hot",
-                "whoami": "You add numbers.",
+                "whoami": f"You add numbers. {WATCH.plant(org_id, Place.PROMPT)}",
+                "plugin_settings": {pid: _settings(org_id, plugin["settings_schema"])},
                 "config": {"default_llm_config_id": llm_config["id"], "mode_config": mode_config or {}},
             },
         )
-        tenant = cls(client, org["org_id"], llm_config["id"], plugin["id"], orchestrator["instance_id"], pid)
+        tenant = cls(client, org_id, llm_config["id"], plugin["id"], orchestrator["instance_id"], pid, model_key)
         await tenant.load()
         return tenant
 
@@ -131,3 +144,11 @@ class Tenant(msgspec.Struct):
         async with asyncio.timeout(READY_SECONDS):
             while not (await self.get())["is_ready"]:
                 await asyncio.sleep(0.05)
+
+
+def _settings(org_id: str, schema: list[dict[str, Any]]) -> dict[str, str]:
+    return {
+        setting["key"]: WATCH.plant(org_id, Place.SECRET_SETTING if setting.get("sensitive") else Place.SETTING)
+        for setting in schema
+        if setting["type"] == "str"
+    }

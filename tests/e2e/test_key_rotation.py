@@ -14,6 +14,8 @@ from tests.e2e.client import Client
 from tests.e2e.running import RunningStack, cadence
 from tests.e2e.tenant import Tenant
 from tests.e2e.traffic import Traffic
+from tests.e2e.watching import look_everywhere
+from tests.isolation.canaries import WATCH
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("e2e"), pytest.mark.timeout(300)]
 
@@ -35,8 +37,10 @@ def stack(tmp_path: Path, keys_file: Path) -> Iterator[RunningStack]:
     try:
         stack.wait_until_ready()
         yield stack
+        asyncio.run(look_everywhere(stack, WATCH))
     finally:
         stack.stop()
+    WATCH.assert_silent()
 
 
 def put(keys_file: Path, *keys: str) -> None:

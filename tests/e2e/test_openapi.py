@@ -19,6 +19,7 @@ from schemathesis.specs.openapi import checks
 from tests.e2e.client import Client
 from tests.e2e.running import RunningStack
 from tests.e2e.tenant import Tenant
+from tests.isolation.canaries import ANSWERS, WATCH
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("e2e"), pytest.mark.timeout(300)]
 
@@ -52,6 +53,7 @@ class Caller(msgspec.Struct):
     """A session, and ids that exist: generated ones alone would only ever meet a 404."""
 
     token: str
+    user_id: str
     known_ids: dict[str, str]
 
 
@@ -94,7 +96,7 @@ async def caller(stack: RunningStack, http: aiohttp.ClientSession, model_url: st
         "pid": tenant.pid,
         "user_id": member["user_id"],
     }
-    return Caller(tenant.client.token, known_ids)
+    return Caller(tenant.client.token, tenant.client.user_id, known_ids)
 
 
 async def test_generated_requests_get_the_answers_the_document_promises(stack: RunningStack, caller: Caller) -> None:
@@ -140,6 +142,8 @@ def _called(operation: Any, caller: Caller) -> Outcome:
                 case.body |= {name: caller.known_ids[name] for name in case.body.keys() & {"instance_id"}}
         response = case.call_and_validate(headers={"Authorization": f"Bearer {caller.token}"}, checks=CHECKS)
         statuses.append(response.status_code)
+        WATCH.count(ANSWERS)
+        WATCH.hear(caller.user_id, case.formatted_path, str(response.headers).encode() + response.content)
 
     try:
         call()

@@ -102,7 +102,7 @@ async def test_tools_that_raise_or_hang_end_in_tool_events_and_the_run_goes_on(
 async def test_a_model_that_refuses_is_answered_in_plain_words_with_its_code(
     chat: Tenant, model: ModelServer, status: int, times: int, code: str
 ) -> None:
-    model.fail(status, times=times, message="canary-0815 sk-e2e-made-up-key-1234")
+    model.fail(status, times=times, message=f"canary-0815 {chat.model_key}")
 
     run = await chat.client.stream(chat.stream_path, "hi")
 
@@ -110,7 +110,7 @@ async def test_a_model_that_refuses_is_answered_in_plain_words_with_its_code(
     assert run.last["error_code"] == code
     assert run.text
     assert "canary" not in str(run.events)
-    assert "sk-e2e" not in str(run.events)
+    assert chat.model_key not in str(run.events)
     assert await said(chat, run) == ["hi", run.text]
     await goes_on(chat, model, run)
 

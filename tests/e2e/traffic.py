@@ -5,6 +5,7 @@ is checked on the spot; what must be true afterwards is asked with `assert_nothi
 """
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,7 +14,7 @@ from uuid import uuid4
 import aiohttp
 import msgspec
 
-from tests.e2e.client import Answer, Client, Event, read_events
+from tests.e2e.client import Answer, Client, Event
 from tests.e2e.tenant import Tenant
 
 ANSWER_SECONDS = 30
@@ -119,11 +120,10 @@ class Traffic:
                 ) as response,
             ):
                 if response.status != 200:
-                    chat.refusal = Answer(
-                        response.status, await response.json(content_type=None), dict(response.headers)
-                    )
+                    body = json.loads(await client.heard(response))
+                    chat.refusal = Answer(response.status, body, dict(response.headers))
                 else:
-                    async for event in read_events(response.content):
+                    async for event in client.events(response):
                         chat.events.append(event)
         except (aiohttp.ClientError, ConnectionError):
             if not self._may_be_cut:

@@ -21,13 +21,18 @@ MAX_FILE_BYTES = 64 * 1024 * 1024
 async def found_in_postgres(owner_url: str, needles: Sequence[str]) -> list[Found]:
     """Tables with a row whose text holds a needle; bytes count as the text in them."""
     found: list[Found] = []
+    async for table, text in everything_in_postgres(owner_url):
+        found += [(table, needle) for needle in needles if needle in text]
+    return sorted(set(found))
+
+
+async def everything_in_postgres(owner_url: str) -> AsyncIterator[tuple[str, str]]:
+    """Every row as text, with its table."""
     async with await psycopg.AsyncConnection.connect(owner_url, autocommit=True) as connection:
         names = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public' ORDER BY 1"
         for (table,) in await (await connection.execute(names)).fetchall():
             async for row in _rows(connection, table):
-                text = "\n".join(_text(value) for value in row)
-                found += [(table, needle) for needle in needles if needle in text]
-    return sorted(set(found))
+                yield table, "\n".join(_text(value) for value in row)
 
 
 async def found_in_redis(redis: Redis, needles: Sequence[str]) -> list[Found]:
@@ -60,22 +65,27 @@ async def found_in_mongo(url: str, needles: Sequence[str], org_ids: Sequence[str
     """Databases of the organizations, and documents of any database that hold a needle."""
     found: list[Found] = []
     ours = {f"cadence_{UUID(org_id).hex}" for org_id in org_ids}
+    async with AsyncMongoClient[dict[str, Any]](url) as client:
+        found += [(name, "database") for name in await client.list_database_names() if name in ours]
+    async for collection, text in everything_in_mongo(url):
+        found += [(collection, needle) for needle in needles if needle in text]
+    return sorted(set(found))
+
+
+async def everything_in_mongo(url: str) -> AsyncIterator[tuple[str, str]]:
+    """Every document of every database of ours as text, with its database and collection."""
     async with AsyncMongoClient[dict[str, Any]](url, uuidRepresentation="standard") as client:
         for name in await client.list_database_names():
-            found += [(name, "database")] if name in ours else []
-            if not name.startswith("cadence_"):
-                continue
-            for collection in await client[name].list_collection_names():
-                async for document in client[name][collection].find({}):
-                    text = str(document)
-                    found += [(f"{name}.{collection}", needle) for needle in needles if needle in text]
-    return sorted(set(found))
+            if name.startswith("cadence_"):
+                for collection in await client[name].list_collection_names():
+                    async for document in client[name][collection].find({}):
+                        yield f"{name}.{collection}", str(document)
 
 
 def found_in_files(root: Path, needles: Sequence[str]) -> list[Found]:
     """Files below a directory whose path or content holds a needle."""
     found: list[Found] = []
-    for path in _files(root):
+    for path in files_below(root):
         content = path.read_bytes()
         name = str(path.relative_to(root))
         found += [(name, needle) for needle in needles if needle in name or needle.encode() in content]
@@ -124,7 +134,8 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def _files(root: Path) -> Iterator[Path]:
+def files_below(root: Path) -> Iterator[Path]:
+    """Those of a size that can be read at once."""
     for path in root.rglob("*"):
         if path.is_file() and not path.is_symlink() and path.stat().st_size <= MAX_FILE_BYTES:
             yield path

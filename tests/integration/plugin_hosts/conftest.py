@@ -54,12 +54,14 @@ def load(make_hosts: MakeHosts, store: DirectoryStore) -> LoadHosted:
         org_id: Any = None,
         settings: dict[str, Any] | None = None,
         stateless: bool = True,
+        settings_schema: tuple[dict[str, Any], ...] = (),
         **options: Any,
     ) -> HostedBundle:
         data = package(**options)
         org_id = org_id or new_id()
         names = {key: options[key] for key in ("pid", "version") if key in options}
-        plugin = snapshot_of(data, org_id=org_id, settings=settings, stateless=stateless, **names)
+        more: dict[str, Any] = {"stateless": stateless, "settings_schema": settings_schema, **names}
+        plugin = snapshot_of(data, org_id=org_id, settings=settings, **more)
         await store.put(plugin.package_key, data)
         return await (hosts or make_hosts()).load(plugin, org_id=org_id, instance_id=new_id())
 

@@ -147,6 +147,19 @@ async def test_a_stateful_plugin_is_never_stopped_for_being_idle(load: LoadHoste
     assert await adds(bundle)
 
 
+async def test_what_a_plugin_prints_is_logged_without_its_secrets(load: LoadHosted) -> None:
+    secrets = {"key": "sk-secret", "keys": {"longer": "sk-secret-too"}, "pin": "42"}
+    schema = tuple({"key": key, "type": "str", "description": "", "sensitive": True} for key in secrets)
+    prints = "def initialize(self, config):\n    self.config = config\nasync def cleanup(self):\n    print(self.config)"
+    bundle = await load(agent=prints, settings={**secrets, "unit": "mm"}, settings_schema=schema)
+
+    with structlog.testing.capture_logs() as logs:
+        await bundle.close()
+
+    (line,) = [entry["line"] for entry in logs if entry["event"] == "plugin_output"]
+    assert line == "{'key': '***', 'keys': {'longer': '***'}, 'pin': '42', 'unit': 'mm'}"
+
+
 async def test_a_closed_bundle_has_cleaned_up_once_and_left_nothing(load: LoadHosted) -> None:
     bundle = await load(**OPTIONS)
     process_id = bundle.process_id
