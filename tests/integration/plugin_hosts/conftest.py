@@ -59,8 +59,8 @@ def load(make_hosts: MakeHosts, store: DirectoryStore) -> LoadHosted:
     ) -> HostedBundle:
         data = package(**options)
         org_id = org_id or new_id()
-        names = {key: options[key] for key in ("pid", "version") if key in options}
-        more: dict[str, Any] = {"stateless": stateless, "settings_schema": settings_schema, **names}
+        more: dict[str, Any] = {key: options[key] for key in ("pid", "version") if key in options}
+        more |= {"stateless": stateless, "settings_schema": settings_schema}
         plugin = snapshot_of(data, org_id=org_id, settings=settings, **more)
         await store.put(plugin.package_key, data)
         return await (hosts or make_hosts()).load(plugin, org_id=org_id, instance_id=new_id())
