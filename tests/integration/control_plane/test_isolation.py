@@ -7,7 +7,7 @@ import httpx
 from shared.ids import new_id
 from tests.integration.control_plane.callers import Caller, World
 
-VOLATILE = {"x-request-id", "content-length", "date"}
+VOLATILE = {"x-request-id", "content-length", "date", "ratelimit-remaining", "ratelimit-reset"}
 
 
 def essence(answer: httpx.Response, identifier: str) -> tuple[int, dict[str, str], dict[str, Any]]:

@@ -1,6 +1,5 @@
 """Purging a deleted organization: what may be asked when, what workers are told, and what is left afterwards."""
 
-from typing import Any
 from uuid import UUID
 
 import aio_pika
@@ -50,10 +49,7 @@ async def report(http: httpx.AsyncClient, org_id: str, worker_id: str, *, has_dr
 
 
 async def announce(resources: Resources, worker_id: str) -> None:
-    record: dict[str, Any] = dict.fromkeys(WorkerRecord.__struct_fields__, 0)
-    fields = {**record, "worker_id": worker_id, "url": "http://w", "version": "1", "started_at": resources.clock.now()}
-    fields |= {"draining": False, "plugin_hosts": 0, "plugin_circuits": ()}
-    await resources.registry.announce(msgspec.convert(fields, WorkerRecord))
+    await resources.registry.announce(WorkerRecord(worker_id, "http://w", "1", resources.clock.now()))
 
 
 async def deleted(shop: Workshop, root: Caller) -> str:
