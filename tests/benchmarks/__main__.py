@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from tests.benchmarks import builds, engines, fleet, plugins, processes, report, stack
+from tests.benchmarks import builds, control_plane, engines, fleet, plugins, processes, report, stack
 from tests.benchmarks.measure import Plan, Sample, median, sample, warm_up
 from tests.benchmarks.servers import BenchModel, Relay
 
@@ -29,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             engines.main(rest)
         case ["fleet", *rest]:
             fleet.main(rest)
+        case ["control-plane", *rest]:
+            control_plane.main(rest)
         case ["streaming", *rest]:
             streaming(rest)
         case _:
@@ -92,7 +94,9 @@ def measure(plan: Plan, console: Console, *, with_worker: bool) -> report.Report
 
 
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks [streaming | plugins | engines | fleet]")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks [streaming | plugins | engines | fleet | control-plane]"
+    )
     parser.add_argument("--rounds", type=int, help="interleaved rounds, 3 when left out")
     parser.add_argument(
         "--quick", action="store_true", help="a few tokens only, to see that it runs; no usable figures"

@@ -13,6 +13,8 @@ import pytest
 from tests.benchmarks import engines, plugins
 from tests.benchmarks.load import Load, run
 from tests.benchmarks.report import Report
+from tests.benchmarks.rest_load import Place, RestLoad
+from tests.benchmarks.rest_load import run as ask
 
 
 @pytest.fixture
@@ -63,6 +65,31 @@ async def test_a_refusal_is_reported_with_its_status(server: str) -> None:
     result = await run(Load(url=f"{server}/refuse", body="{}", clients=1, requests=1, tokens=1))
 
     assert [why[:8] for why in result.errors] == ["HTTP 503"]
+
+
+async def test_requests_of_a_json_api_are_counted_however_their_answers_are_cut() -> None:
+    seen: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                await reader.readuntil(b"\r\n\r\n")
+                seen.append(await reader.readexactly(5))
+                status = b"201 Created" if len(seen) != 2 else b"409 Conflict"
+                body = b"HTTP/1.1 " + status + b'\r\nContent-Length: 18\r\n\r\n{"code":"CP-0001"}'
+                for start in range(0, len(body), 7):
+                    writer.write(body[start : start + 7])
+                    await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as listening:
+        url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+        result = await ask(
+            RestLoad("POST", url, [Place("/a")], clients=1, requests=4, status=201, body="no: {number}", first_number=6)
+        )
+
+    assert seen == [b"no: 6", b"no: 7", b"no: 8", b"no: 9"]
+    assert (result.answered, len(result.took_ms), result.errors) == (3, 3, {"HTTP 409 CP-0001": 1})
 
 
 def test_a_quick_run_measures_plugin_hosts(tmp_path: Path) -> None:
