@@ -51,7 +51,7 @@ class Plan(msgspec.Struct, frozen=True):
 
     clients: int = CLIENTS
     organizations: int = 4
-    requests: dict[str, int] = msgspec.field(default_factory=lambda: {"read": 8_000, "change": 3_000, "create": 3_000})
+    requests: dict[str, int] = msgspec.field(default_factory=lambda: {"read": 1_500, "change": 500, "create": 500})
     rounds: int = 3
 
 

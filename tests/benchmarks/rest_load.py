@@ -141,7 +141,7 @@ async def run(load: RestLoad) -> RestResult:
     for number in range(load.clients):
         client = partial(_Client, state, load.places[number % len(load.places)])
         try:
-            await loop.create_connection(client, parts.hostname, parts.port)
+            await loop.create_connection(client, parts.hostname or "127.0.0.1", parts.port or 80)
         except OSError as error:
             state.fail(str(error))
     if state.open:
