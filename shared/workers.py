@@ -25,6 +25,20 @@ MAX_RECENTLY_USED = 10_000
 LoadState = Literal["building", "ready", "failed", "unloaded"]
 
 
+# ARGV: 1 since when a worker must have been heard of, then instance ids.
+_STATES = """
+local found = {}
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[1], '+inf')) do
+  if redis.call('EXISTS', 'worker:' .. id) == 1 then
+    local states = {}
+    if #ARGV > 1 then states = redis.call('HMGET', 'worker:' .. id .. ':instances', unpack(ARGV, 2)) end
+    table.insert(found, {id, states})
+  end
+end
+return found
+"""
+
+
 class PluginCircuit(msgspec.Struct, frozen=True):
     """A plugin whose process has crashed in a worker: whether it is used, and when it is tried again if not."""
 
@@ -102,6 +116,7 @@ class WorkerRegistry:
     def __init__(self, redis: "Redis", clock: Clock) -> None:
         self._redis = redis
         self._clock = clock
+        self._states = redis.register_script(_STATES)
 
     async def announce(self, record: WorkerRecord, *, used: Collection[UUID] = ()) -> None:
         """Write a heartbeat, and which instances had a run since the last one."""
@@ -171,18 +186,13 @@ class WorkerRegistry:
         }
 
     async def states(self, instance_ids: Sequence[UUID]) -> dict[str, dict[UUID, InstanceState]]:
-        """For each live worker, what it last did with the given instances."""
-        workers = await self.live()
-        if not workers or not instance_ids:
-            return {w.worker_id: {} for w in workers}
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for worker in workers:
-                pipe.hmget(_instances(worker.worker_id), [str(i) for i in instance_ids])
-            rows = await pipe.execute()
+        """For each live worker, what it last did with the given instances. In one round trip."""
+        since = self._clock.now().timestamp() - RECORD_SECONDS
+        rows = await self._states(keys=["workers"], args=[since, *map(str, instance_ids)])
         found: dict[str, dict[UUID, InstanceState]] = {}
-        for worker, row in zip(workers, rows, strict=True):
-            states = [msgspec.json.decode(raw, type=InstanceState) for raw in row if raw is not None]
-            found[worker.worker_id] = {s.instance_id: s for s in states}
+        for worker_id, raws in cast("list[tuple[bytes, list[bytes | None]]]", rows):
+            states = [_state_decoder.decode(raw) for raw in raws if raw is not None]
+            found[worker_id.decode()] = {s.instance_id: s for s in states}
         return found
 
 
@@ -190,6 +200,9 @@ async def forget_use(redis: "Redis", instance_ids: Sequence[UUID]) -> None:
     """These were never used. Raises RedisError."""
     if instance_ids:
         await redis.zrem(RECENTLY_USED, *map(str, instance_ids))
+
+
+_state_decoder = msgspec.json.Decoder(InstanceState)
 
 
 def _record(worker_id: str) -> str:

@@ -85,6 +85,7 @@ async def test_an_application_that_forgets_its_filters_still_finds_nothing_of_ot
         "upload_id": str(new_id()),
         "pid": "com.theirs.secret",
         "instance_id": instance["instance_id"],
+        "central_id": (await theirs.central_point(instance["instance_id"]))["central_id"],
         "operation": "chat",
         "rest": str(new_id()),
     }
