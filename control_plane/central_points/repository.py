@@ -3,12 +3,19 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.central_points.tables import CentralPoint
 from control_plane.orchestrators.tables import Orchestrator
 from shared.errors import NotFound
+
+_POINT = select(CentralPoint).where(
+    CentralPoint.org_id == bindparam("its_org_id"),
+    CentralPoint.id == bindparam("its_id"),
+    CentralPoint.is_deleted.is_(False),
+)
+_POINT_FOR_UPDATE = _POINT.with_for_update()
 
 
 class CentralPointRepository:
@@ -19,12 +26,9 @@ class CentralPointRepository:
 
     async def get(self, org_id: UUID, central_id: UUID, *, for_update: bool = False) -> CentralPoint:
         """Raises NotFound."""
-        query = select(CentralPoint).where(
-            CentralPoint.org_id == org_id, CentralPoint.id == central_id, CentralPoint.is_deleted.is_(False)
-        )
-        if for_update:
-            query = query.with_for_update()
-        point = (await self._session.execute(query)).scalar_one_or_none()
+        query = _POINT_FOR_UPDATE if for_update else _POINT
+        found = await self._session.execute(query, {"its_org_id": org_id, "its_id": central_id})
+        point = found.scalar_one_or_none()
         if point is None:
             raise NotFound
         return point

@@ -3,13 +3,20 @@
 from collections.abc import Collection, Sequence
 from uuid import UUID
 
-from sqlalchemy import delete, select
+from sqlalchemy import bindparam, delete, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.data_keys.tables import DataKey
 from control_plane.organizations.tables import Organization
 from shared.errors import NotFound
+
+_HELD = (
+    select(DataKey)
+    .where(DataKey.org_id.is_not_distinct_from(bindparam("owner")))
+    .order_by(DataKey.generation)
+    .with_for_update(read=True, key_share=True)
+)
 
 
 class DataKeyRepository:
@@ -20,8 +27,7 @@ class DataKeyRepository:
 
     async def held(self, owner: UUID | None) -> Sequence[DataKey]:
         """The newest last, none of which is deleted until the transaction ends."""
-        query = select(DataKey).where(DataKey.org_id.is_not_distinct_from(owner)).order_by(DataKey.generation)
-        return (await self._session.execute(query.with_for_update(read=True, key_share=True))).scalars().all()
+        return (await self._session.execute(_HELD, {"owner": owner})).scalars().all()
 
     async def by_id(self, ids: Collection[UUID]) -> Sequence[DataKey]:
         """To look at."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import ScalarSelect, distinct, func, literal, select, text
+from sqlalchemy import ScalarSelect, bindparam, distinct, func, literal, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.database.base import Base
@@ -14,6 +14,11 @@ from shared.errors import NotFound
 
 _QUOTAS = 0x0CADE4D3
 _LOCK = text("SELECT pg_advisory_xact_lock(:quotas, hashtext(:what))")
+_OF_ORGANIZATION = (
+    select(Tier)
+    .join(Organization, Organization.tier == Tier.name)
+    .where(Organization.id == bindparam("its_id"), Organization.is_deleted.is_(False))
+)
 _TABLES: dict[Counted, str] = {
     "orchestrators": "orchestrator_instances",
     "members": "user_org_memberships",
@@ -41,12 +46,7 @@ class TierRepository:
 
     async def of_organization(self, org_id: UUID) -> Tier:
         """Raises NotFound."""
-        query = (
-            select(Tier)
-            .join(Organization, Organization.tier == Tier.name)
-            .where(Organization.id == org_id, Organization.is_deleted.is_(False))
-        )
-        tier = (await self._session.execute(query)).scalar_one_or_none()
+        tier = (await self._session.execute(_OF_ORGANIZATION, {"its_id": org_id})).scalar_one_or_none()
         if tier is None:
             raise NotFound
         return tier
