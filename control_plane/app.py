@@ -46,6 +46,7 @@ from control_plane.health.handlers import api_router as health_api_router
 from control_plane.health.handlers import metrics_router
 from control_plane.health.handlers import router as health_router
 from control_plane.http.bodies import MAX_JSON_BYTES, AnyRequest, check_body
+from control_plane.http.dependencies import resolve_in_turn
 from control_plane.http.document import router as document_router
 from control_plane.http.guards import provide_principal
 from control_plane.http.idempotency import IdempotentAnswers, replay_or_claim
@@ -152,6 +153,7 @@ def create_app(settings: ControlPlaneSettings) -> Litestar:
         lifespan=[_running],
         logging_config=None,
     )
+    resolve_in_turn(app)
     measured = metrics.around(app.asgi_handler)
     app.asgi_handler = RequestIds(
         IdempotentAnswers(AuditTrail(OptionsAnswers(measured))), hsts_seconds=settings.hsts_seconds
