@@ -69,9 +69,14 @@ class PluginHosts:
         return tuple(sorted(name for name, at in self._without_environment.items() if at > since))[:MAX_TOLD]
 
     async def load(self, plugin: PluginSnapshot, *, org_id: UUID, instance_id: UUID) -> HostedBundle:
-        package = await self._packages.unpacked(plugin)
         name = f"{plugin.pid}@{plugin.version}"
+        # From the first moment on: its instance says already that it waits.
         self._without_environment[name] = time.monotonic()
+        try:
+            package = await self._packages.unpacked(plugin)
+        except BaseException:
+            self._without_environment.pop(name, None)
+            raise
         environment = await self._environments.ensure(plugin.lock, wheels=bundled_wheels(package.directory))
         base = await self._environments.base()
         self._without_environment.pop(name, None)
