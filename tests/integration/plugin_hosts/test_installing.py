@@ -1,5 +1,6 @@
 """While a worker installs what a plugin depends on, whoever waits for it can see what for."""
 
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from uuid import UUID
@@ -56,26 +57,28 @@ async def test_an_instance_that_waits_for_packages_says_so_until_it_is_ready(
     )
     environments = KeptDirectories(settings.package_cache / "environments")
 
-    async with running_worker(settings, control_plane, None) as worker:
+    async with AsyncExitStack() as elsewhere:
+        # As if another worker on this machine were building it, from before this one starts.
+        await elsewhere.enter_async_context(environments.alone(environment_key(lock)))
+        async with running_worker(settings, control_plane, None) as worker:
 
-        async def is_waiting(instance_id: UUID) -> bool:
-            state = await state_of(worker, instance_id)
-            return state is not None and (state.state, state.reason) == (
-                "building",
-                "installing the dependencies of com.acme.calc@1.0.0",
-            )
+            async def is_waiting(instance_id: UUID) -> bool:
+                state = await state_of(worker, instance_id)
+                return state is not None and (state.state, state.reason) == (
+                    "building",
+                    "installing the dependencies of com.acme.calc@1.0.0",
+                )
 
-        async def is_ready(instance_id: UUID) -> bool:
-            state = await state_of(worker, instance_id)
-            return state is not None and (state.state, state.reason) == ("ready", None)
+            async def is_ready(instance_id: UUID) -> bool:
+                state = await state_of(worker, instance_id)
+                return state is not None and (state.state, state.reason) == ("ready", None)
 
-        # As if another worker on this machine were building it.
-        async with environments.alone(environment_key(lock)):
             for instance in (one, other):
                 await eventually(partial(is_waiting, instance.instance_id))
             status, told = await worker.ready()
             # It serves all others meanwhile.
             assert (status, told["plugins_without_environment"]) == (200, ["com.acme.calc@1.0.0"])
-        for instance in (one, other):
-            await eventually(partial(is_ready, instance.instance_id))
-        assert (await worker.ready())[1]["plugins_without_environment"] == []
+            await elsewhere.aclose()
+            for instance in (one, other):
+                await eventually(partial(is_ready, instance.instance_id))
+            assert (await worker.ready())[1]["plugins_without_environment"] == []

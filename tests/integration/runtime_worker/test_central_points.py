@@ -213,6 +213,8 @@ async def test_ten_swaps_under_twenty_streams_fail_none(
                 # Nothing leads there any more, so it may go at once.
                 control_plane.put(away, status="suspended")
                 await worker.worker.reconciler.look()
+                before = len(seen)
+                await eventually(lambda: str(to.instance_id) in seen[before:])  # noqa: B023 - waited for right here
         finally:
             is_over.set()
 

@@ -202,7 +202,8 @@ async def test_the_client_raises_what_it_raises_for_openai(
     assert await refusal(client.with_options(base_url=unknown)) is openai.NotFoundError
     control_plane.put(instance, status="suspended")
     worker.worker.reconciler.poke()
-    await eventually(lambda: not worker.worker.pool._index.find(instance.instance_id).may_serve)  # type: ignore[union-attr]
+    known = worker.worker.pool._index.find
+    await eventually(lambda: (entry := known(instance.instance_id)) is not None and not entry.may_serve)
     assert await refusal(client) is openai.InternalServerError
 
 

@@ -237,7 +237,7 @@ async def test_a_worker_says_what_it_holds_and_what_was_used_is_prepared_by_the_
         record = await eventually(told)
         assert (record.hot, record.shared_models, record.shared_bundles, record.shared_templates) == (1, 1, 0, 1)
         assert 0 < record.pool_mb < 1 < record.rss_mb
-        assert (record.pool_limit_mb, record.hosts_mb, record.build_queue) == (1024, 0, 0)
+        assert (record.pool_limit_mb, record.hosts_mb, record.build_queue) == (PoolSettings().memory_mb, 0, 0)
         await eventually(lambda: in_recent(registry, used.instance_id))
     few = msgspec.structs.replace(settings, port=free_port(), pool=PoolSettings(prewarm_count=1))
     few = msgspec.structs.replace(few, public_url=f"http://127.0.0.1:{few.port}")

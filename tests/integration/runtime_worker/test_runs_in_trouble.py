@@ -125,12 +125,12 @@ async def test_an_end_that_was_told_and_not_stored_is_stored_as_it_was_told(
     said = await messages(pair.here, conversation)
     # As if the worker had been killed while MongoDB was away and the end was waiting for it.
     database = pair.one.worker._mongo[database_name(instance.org_id)]
-    await database.runs.delete_one({"_id": UUID(run)})
-    await database.messages.delete_one({"run_id": UUID(run), "role": "assistant"})
+    of_answer = {"run_id": UUID(run), "role": "assistant"}
+    await database.messages.delete_one(of_answer)
     await pair.one.worker.redis.zadd(CLAIMS, {f"{instance.org_id}:{run}": 0})
 
     async def is_stored() -> bool:
-        return await database.runs.find_one({"_id": UUID(run)}) is not None
+        return await database.messages.find_one(of_answer) is not None
 
     await eventually(is_stored)
     assert (await pair.there.call("GET", f"/runs/{run}"))[1]["status"] == "completed"
