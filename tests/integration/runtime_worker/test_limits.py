@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -55,6 +56,10 @@ def gated(builder: ScriptedBuilder) -> asyncio.Event:
 
 async def used(worker: RunningWorker, caller: Caller) -> Any:
     return await used_by(worker.worker.redis, caller.org_id, SystemClock().now())
+
+
+async def all_settled(worker: RunningWorker, caller: Caller) -> bool:
+    return bool((await used(worker, caller)).running == 0)
 
 
 async def spend(worker: RunningWorker, caller: Caller, *, tokens: int = 0, cost: float = 0.0) -> None:
@@ -240,8 +245,9 @@ async def test_of_many_at_once_as_many_are_answered_as_there_are_messages(
 
     assert sorted({answer[0] for answer in answers}) == [200, 429]
     assert sum(1 for answer in answers if answer[0] == 200) == 60
-    found = await used(worker, member)
-    assert (found.messages_today, found.running) == (60, 0)
+    # What could not be settled at once, on a machine that is busy, is settled within a moment.
+    await eventually(partial(all_settled, worker, member))
+    assert (await used(worker, member)).messages_today == 60
 
 
 async def test_two_workers_let_in_no_more_than_there_are_tokens_for(
@@ -267,8 +273,8 @@ async def test_two_workers_let_in_no_more_than_there_are_tokens_for(
 
         assert sum(1 for answer in answers if answer[0] == 200) == 19
         assert {answer[2]["code"] for answer in answers if answer[0] != 200} == {"RL-0005"}
-        found = await used(worker, member)
-        assert (found.tokens_today, found.running) == (20 * TOKENS, 0)
+        await eventually(partial(all_settled, worker, member))
+        assert (await used(worker, member)).tokens_today == 20 * TOKENS
 
 
 async def test_a_turn_of_somebody_without_a_session_is_limited_as_well(
