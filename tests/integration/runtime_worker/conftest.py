@@ -10,6 +10,7 @@ from tests.fakes.control_plane import FakeControlPlane
 from tests.fakes.fixtures import model_server as model_server
 from tests.fakes.instances import instance_snapshot, llm_config_snapshot
 from tests.fakes.orchestrators import ScriptedBuilder
+from tests.integration.runtime_worker.pairs import Pair, pair_of
 from tests.integration.runtime_worker.worker import Caller, RunningWorker, running_worker, worker_settings
 
 
@@ -56,3 +57,15 @@ def instance(control_plane: FakeControlPlane) -> OrchestratorSnapshot:
 @pytest.fixture
 async def member(worker: RunningWorker, instance: OrchestratorSnapshot) -> Caller:
     return await worker.sign_in(instance.org_id)
+
+
+@pytest.fixture
+async def pair(
+    settings: WorkerSettings,
+    control_plane: FakeControlPlane,
+    instance: OrchestratorSnapshot,
+    builder: ScriptedBuilder,
+    tmp_path: Path,
+) -> AsyncIterator[Pair]:
+    async with pair_of(settings, control_plane, instance, builder, tmp_path) as pair:
+        yield pair

@@ -1,8 +1,6 @@
 """Runs that outlive their client's connection, their worker, and both."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -15,33 +13,18 @@ from runtime_worker.stream.journal import events_key
 from runtime_worker.stream.story import read_story
 from runtime_worker.turn.run_locks import CLAIMS
 from shared.ids import new_id
-from shared.settings import WorkerSettings
 from shared.snapshots import OrchestratorSnapshot
-from tests.fakes.control_plane import FakeControlPlane
 from tests.fakes.orchestrators import ScriptedBuilder
 from tests.integration.runtime_worker.pairs import (
     Halting,
     Pair,
     messages,
     opening_of,
-    pair_of,
     resumed,
     text_of,
     until,
 )
 from tests.integration.runtime_worker.worker import Caller, eventually
-
-
-@pytest.fixture
-async def pair(
-    settings: WorkerSettings,
-    control_plane: FakeControlPlane,
-    instance: OrchestratorSnapshot,
-    builder: ScriptedBuilder,
-    tmp_path: Path,
-) -> AsyncIterator[Pair]:
-    async with pair_of(settings, control_plane, instance, builder, tmp_path) as pair:
-        yield pair
 
 
 async def test_a_client_that_lost_its_connection_goes_on_at_another_worker_without_gap_or_repetition(

@@ -1,7 +1,6 @@
 """What clients were shown is what is stored and what is shown again, whatever fails in between."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -28,24 +27,11 @@ from tests.integration.runtime_worker.pairs import (
     Pair,
     messages,
     opening_of,
-    pair_of,
     resumed,
     text_of,
     until,
 )
 from tests.integration.runtime_worker.worker import eventually, running_worker, worker_settings
-
-
-@pytest.fixture
-async def pair(
-    settings: WorkerSettings,
-    control_plane: FakeControlPlane,
-    instance: OrchestratorSnapshot,
-    builder: ScriptedBuilder,
-    tmp_path: Path,
-) -> AsyncIterator[Pair]:
-    async with pair_of(settings, control_plane, instance, builder, tmp_path) as pair:
-        yield pair
 
 
 @pytest.mark.parametrize("how", ["cut", "frozen"])
