@@ -106,6 +106,7 @@ class RunLocks:
         self._none_renewing = asyncio.Event()
         self._none_renewing.set()
         self._held: dict[UUID, Held] = {}
+        self._lost_at_start: set[UUID] = set()
         self._unreleased: dict[UUID, tuple[UUID, UUID, int, bytes | None]] = {}
         self._renewed_at = float("-inf")
         self._ticked_at = float("inf")
@@ -147,6 +148,7 @@ class RunLocks:
         """Give the lock back and, in the same step, have counted what the run used; when Redis does not answer at once,
         later. Never raises."""
         self._held.pop(run_id, None)
+        self._lost_at_start.discard(run_id)
         try:
             async with asyncio.timeout(RELEASE_SECONDS):
                 await self._release_now(org_id, conversation_id, run_id, epoch, usage_entry)
@@ -167,7 +169,7 @@ class RunLocks:
 
     async def is_ours(self, run: Run) -> bool:
         """Whether nobody has taken the run over. Asks Redis only when we may have been away long enough for that."""
-        if run.is_lost:
+        if run.is_lost or run.run_id in self._lost_at_start:
             return False
         vouched_at = max(self._renewed_at, run.claimed_at)
         if asyncio.get_running_loop().time() - vouched_at < CLAIM_SECONDS - RENEW_SECONDS:
@@ -233,6 +235,7 @@ class RunLocks:
     async def surrender(self, run: Run) -> None:
         """Have a run that is not ours any more looked for once more: whoever took it may not have found it stored yet.
         Never raises."""
+        self._lost_at_start.discard(run.run_id)
         with suppress(RedisError):
             await self._surrender(keys=[CLAIMS], args=[_member(run.org_id, run.run_id)])
 
@@ -290,7 +293,9 @@ class RunLocks:
         lost = {UUID(run_id.decode()) for run_id in await self._renew(keys=keys, args=args)}
         runs = [run for run_id in lost if (run := self._table.find(run_id))]
         for run_id in lost:
-            self._held.pop(run_id, None)
+            if self._held.pop(run_id, None) and self._table.find(run_id) is None:
+                # Its turn is still being stored: whoever starts it learns of this when it asks whether it is ours.
+                self._lost_at_start.add(run_id)
         for run in runs:
             log.error("run_was_taken_over", run_id=str(run.run_id), org_id=str(run.org_id))
             run.lose()

@@ -83,6 +83,19 @@ async def test_a_run_is_vouched_for_from_its_lock_on_however_long_its_start_take
     assert await redis.zcard(CLAIMS) == 0
 
 
+async def test_a_run_that_was_taken_over_while_its_turn_was_being_stored_is_not_ours(redis: Redis) -> None:
+    one, two = RunLocks(redis, "one", RunTable()), RunLocks(redis, "two", RunTable())
+    run = run_of(new_id())
+    await one.acquire(ORG, CONVERSATION, run.run_id)
+    await _run_out(redis)
+    (lost,) = await two.take_lost()
+    await two.forget(lost)
+    await one._renew_all(list(one._held.values()))
+    assert not await one.is_ours(run)
+    await one.surrender(run)
+    assert [lost.run_id for lost in await two.take_lost()] == [run.run_id]
+
+
 async def test_a_lock_that_somebody_else_holds_is_not_vouched_for(redis: Redis) -> None:
     one, two = RunLocks(redis, "one", RunTable()), RunLocks(redis, "two", RunTable())
     run_id = new_id()
