@@ -10,7 +10,8 @@ from sqlalchemy import select
 from control_plane.events.tables import OutboxEvent
 from control_plane.orchestrators.tables import Orchestrator, OrchestratorPlugin
 from control_plane.plugins.tables import OrgPlugin
-from control_plane.wiring import Resources, provide_plugins
+from control_plane.wiring import Resources
+from control_plane.wiring.plugins import provide_plugins
 from shared.errors import InvalidRequest, PluginLoadFailed, StoreUnavailable
 from shared.events import PluginChanged, decode_event
 from shared.ids import new_id, parse_id
