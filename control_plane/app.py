@@ -4,7 +4,7 @@ Adding a feature `things`:
 
 1. `things/tables.py`, `repository.py`, `service.py`, `schemas.py` as the layout says; import the tables in
    `database/metadata.py`.
-2. In `wiring.py` a `provide_things(session, resources) -> ThingService` and its entry in `DEPENDENCIES`.
+2. In `wiring/` a `provide_things(session, resources) -> ThingService` and its entry in `DEPENDENCIES`.
 3. `things/handlers.py` with a `router`; put it into `ROUTERS` below. Each handler:
 
        @patch("/{thing_id:uuid}", guards=[may(Permission.ORG_WRITE)], opt=documented(AlreadyExists), summary="…")
@@ -80,6 +80,7 @@ from control_plane.tiers.handlers import router as tiers_router
 from control_plane.usage.handlers import router as usage_router
 from control_plane.users.handlers import router as users_router
 from control_plane.wiring import DEPENDENCIES, Resources
+from control_plane.wiring.plugins import registering_directories
 from control_plane.workers.handlers import router as fleet_router
 from control_plane.workers.metrics import FleetMetrics
 from shared.logging import configure_logging
@@ -180,7 +181,11 @@ def from_environment() -> Litestar:
 async def _running(app: Litestar) -> AsyncIterator[None]:
     resources: Resources = app.state.resources
     settings = resources.settings
-    async with resources.running(), relay_running(settings.postgres_url, settings.broker_url):
+    async with (
+        resources.running(),
+        registering_directories(resources),
+        relay_running(settings.postgres_url, settings.broker_url),
+    ):
         yield
 
 

@@ -17,7 +17,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from control_plane.users.schemas import UserBody
-from control_plane.wiring import Resources, provide_users
+from control_plane.wiring import Resources
+from control_plane.wiring.access import provide_users
 from shared.errors import AlreadyExists, ConfigurationInvalid
 from shared.logging import configure_logging
 from shared.settings import ControlPlaneSettings, read_control_plane_settings

@@ -10,7 +10,8 @@ from control_plane.http.openapi import documented
 from control_plane.http.paging import DEFAULT_LIMIT, Cursor, Limit, Page, decode_id_cursor, page_of
 from control_plane.llm_configs.schemas import LLMConfigBody, LLMConfigPatch, LLMConfigView, ProbeView
 from control_plane.llm_configs.service import LLMConfigService
-from control_plane.wiring import Resources, read_probe_request
+from control_plane.wiring import Resources
+from control_plane.wiring.definitions import read_probe_request
 from shared.errors import AlreadyExists, InUse, InvalidRequest, QuotaReached
 from shared.security.permissions import Permission
 

@@ -1,3 +1,4 @@
+from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -19,7 +20,8 @@ from control_plane.plugins.repository import PluginFilter
 from control_plane.plugins.schemas import PluginPatch, PluginView, SettingsSchemaView, Tag, UploadView
 from control_plane.plugins.service import PluginService
 from control_plane.plugins.uploads import UploadService
-from control_plane.wiring import Resources, purge_package
+from control_plane.wiring import Resources
+from control_plane.wiring.plugins import purge_package, register_upload
 from shared.errors import (
     BodyTooLarge,
     InUse,
@@ -86,7 +88,7 @@ async def stored(
     data = await form.file.read(MAX_PACKAGE_BYTES + 1)
     trusted = isinstance(form, SystemUploadForm) and form.trusted
     upload = Upload(owner, data, principal.user_id, form.tag, trusted)
-    prepared = await resources.uploads.prepare(upload)
+    prepared = await resources.uploads.prepare(upload, partial(register_upload, resources))
     if isinstance(prepared, PendingUpload):
         return Response(UploadView.of(prepared), status_code=202, headers={"Retry-After": "5"})
     row, is_new = await uploads.register(upload, prepared)

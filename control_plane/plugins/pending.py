@@ -58,17 +58,14 @@ Register = Callable[[Upload, PreparedPackage], Awaitable[UUID]]
 class PendingUploads:
     """Owns the uploads that outlived their requests, in this process."""
 
-    def __init__(
-        self, redis: Redis, preparation: Preparation, register: Register, *, answer_seconds: float = ANSWER_SECONDS
-    ) -> None:
+    def __init__(self, redis: Redis, preparation: Preparation, *, answer_seconds: float = ANSWER_SECONDS) -> None:
         self._redis = redis
         self._preparation = preparation
-        self._register = register
         self._answer_seconds = answer_seconds
         self._running: dict[UUID, asyncio.Task[None]] = {}
 
-    async def prepare(self, upload: Upload) -> PreparedPackage | PendingUpload:
-        """The prepared package when it is soon ready, else a pending upload that this process finishes.
+    async def prepare(self, upload: Upload, register: Register) -> PreparedPackage | PendingUpload:
+        """The prepared package when it is soon ready, else a pending upload that this process finishes by `register`.
 
         Raises what `Preparation.prepare` raises.
         """
@@ -83,7 +80,9 @@ class PendingUploads:
         except BaseException:
             preparing.cancel()
             raise
-        task = asyncio.create_task(self._finish(upload, pending, preparing), name=f"upload-{pending.upload_id}")
+        task = asyncio.create_task(
+            self._finish(upload, pending, preparing, register), name=f"upload-{pending.upload_id}"
+        )
         self._running[pending.upload_id] = task
         task.add_done_callback(lambda _: self._running.pop(pending.upload_id, None))
         return pending
@@ -107,13 +106,15 @@ class PendingUploads:
         if tasks:
             await asyncio.wait(tasks)
 
-    async def _finish(self, upload: Upload, pending: PendingUpload, preparing: "asyncio.Task[PreparedPackage]") -> None:
+    async def _finish(
+        self, upload: Upload, pending: PendingUpload, preparing: "asyncio.Task[PreparedPackage]", register: Register
+    ) -> None:
         try:
             while not (await asyncio.wait({preparing}, timeout=HEARTBEAT_SECONDS))[0]:
                 # Without Redis nobody can ask anyway; the next beat may get through.
                 with suppress(RedisError):
                     await self._beat(upload.owner, pending)
-            plugin_id = await self._register(upload, await preparing)
+            plugin_id = await register(upload, await preparing)
             result = PendingUpload(pending.upload_id, "done", plugin_id)
         except DomainError as error:
             result = PendingUpload(pending.upload_id, "failed", problem=problem_of(error))

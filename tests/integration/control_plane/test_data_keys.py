@@ -14,7 +14,8 @@ from control_plane.data_keys.sealed import SEALED_COLUMNS
 from control_plane.data_keys.tables import DataKey
 from control_plane.llm_configs.tables import LLMConfig
 from control_plane.orchestrators.tables import Orchestrator
-from control_plane.wiring import Resources, data_keys
+from control_plane.wiring import Resources
+from control_plane.wiring.definitions import data_keys
 from shared.errors import SecretUnreadable
 from shared.ids import new_id
 from shared.secrets import SecretKeyring

@@ -10,7 +10,8 @@ from sqlalchemy import select
 from control_plane.events.tables import OutboxEvent
 from control_plane.llm_configs.tables import LLMConfig
 from control_plane.orchestrators.tables import Orchestrator, OrchestratorLLMConfig
-from control_plane.wiring import Resources, data_keys, provide_llm_configs
+from control_plane.wiring import Resources
+from control_plane.wiring.definitions import data_keys, provide_llm_configs
 from shared.errors import InvalidRequest, SecretUnreadable
 from shared.frameworks import Mode
 from shared.ids import new_id

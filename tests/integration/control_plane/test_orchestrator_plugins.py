@@ -6,7 +6,8 @@ import pytest
 from sqlalchemy import select
 
 from control_plane.orchestrators.tables import Orchestrator
-from control_plane.wiring import Resources, data_keys
+from control_plane.wiring import Resources
+from control_plane.wiring.definitions import data_keys
 from shared.snapshots import SEALED_FIELD, plugin_setting_place
 from tests.integration.control_plane.callers import World
 from tests.integration.control_plane.workshop import CALCULATOR, WEATHER, WEATHER_SETTINGS, Workshop, add_plugin

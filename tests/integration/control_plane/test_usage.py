@@ -14,7 +14,8 @@ from sqlalchemy import func, select
 from control_plane.usage.retention import prune
 from control_plane.usage.stream import UsageCounter
 from control_plane.usage.tables import DailyUsage, UsageCall, UsageRun
-from control_plane.wiring import Resources, usage_counter
+from control_plane.wiring import Resources
+from control_plane.wiring.resources import usage_counter
 from shared.ids import new_id
 from shared.usage import DEAD_STREAM, FIELD, STREAM, CallUsage, EndedAs, RunFinished, encode_run
 from tests.fakes.clock import ManualClock

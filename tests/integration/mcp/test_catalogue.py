@@ -8,7 +8,8 @@ import pytest
 from sqlalchemy import select
 
 from control_plane.plugins.tables import OrgPlugin
-from control_plane.wiring import Resources, data_keys
+from control_plane.wiring import Resources
+from control_plane.wiring.definitions import data_keys
 from shared.snapshots import SEALED_DEFAULT_FIELD, plugin_default_place
 from tests.fakes.mcp_server import FakeMCPServer
 from tests.integration.control_plane.callers import Caller, Tenant, World

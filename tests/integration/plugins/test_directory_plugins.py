@@ -6,7 +6,8 @@ from uuid import UUID
 import pytest
 
 from control_plane.plugins.directories import DirectoryPlugins, found, packed
-from control_plane.wiring import Resources, directory_plugins
+from control_plane.wiring import Resources
+from control_plane.wiring.plugins import directory_plugins
 from shared.errors import PluginRefused
 from shared.settings import DirectoryPluginSettings
 from tests.fakes.plugin_packages import plugin_source

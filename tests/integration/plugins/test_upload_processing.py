@@ -85,7 +85,7 @@ class Slow:
 @pytest.fixture
 def slow(resources: Resources) -> Slow:
     slow: Any = Slow(resources.preparation)
-    resources.uploads = PendingUploads(resources.redis, slow, resources.uploads._register, answer_seconds=0.05)
+    resources.uploads = PendingUploads(resources.redis, slow, answer_seconds=0.05)
     found: Slow = slow
     return found
 

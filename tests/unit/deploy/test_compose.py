@@ -158,7 +158,7 @@ def test_the_example_environment_names_everything_that_compose_asks_for() -> Non
 
 
 def test_the_example_environment_names_every_variable_that_is_read() -> None:
-    source = (ROOT / "shared" / "settings.py").read_text()
+    source = "".join(path.read_text() for path in (ROOT / "shared" / "settings").glob("*.py"))
     example = (ROOT / ".env.example").read_text()
     for name in [*re.findall(r"env\.\w+\(\s*\"([A-Z0-9_]+)\"", source), "RABBITMQ_URL"]:
         assert f"CADENCE_{name}" in example, name
