@@ -76,6 +76,7 @@ from control_plane.tiers.limits import load_limits
 from control_plane.tiers.quota import Quota
 from control_plane.tiers.repository import TierRepository
 from control_plane.tiers.service import TierService
+from control_plane.usage.counted import load_counted
 from control_plane.usage.retention import keep_retention as keep_usage_retention
 from control_plane.usage.stream import UsageCounter
 from control_plane.users.repository import UserRepository
@@ -132,6 +133,7 @@ class Resources:
             self.redis,
             self.clock,
             partial(load_limits, self.autocommit),
+            counted=partial(load_counted, self.autocommit),
             when_uncounted=settings.limits.when_uncounted,
             requests_per_minute=settings.limits.requests_per_minute,
         )
@@ -332,7 +334,7 @@ def provide_organizations(
         retire_instances=definition_saver(session, resources).retire_instances_of,
         shred_keys=data_keys(session, resources).shred,
         limits=resources.limits_invalidator,
-        used_by=partial(used_by, resources.redis),
+        used_by=partial(used_by, resources.redis, seeds=resources.limiter.seeds),
         clock=resources.clock,
         quota=provide_quota(session),
     )

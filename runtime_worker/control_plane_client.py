@@ -1,5 +1,6 @@
 """The worker's view of the control plane: its `/internal` routes, asked with the worker token."""
 
+from datetime import date
 from typing import TypeVar
 from uuid import UUID
 
@@ -7,7 +8,7 @@ import msgspec
 from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
 
 from shared.errors import NotFound, StoreUnavailable
-from shared.limits import OrganizationLimits
+from shared.limits import Counted, OrganizationLimits
 from shared.logging import get_logger
 from shared.purges import PurgePage, PurgeReport
 from shared.retention import RetentionPage
@@ -75,6 +76,10 @@ class ControlPlaneClient:
 
     async def limits(self, org_id: UUID) -> OrganizationLimits:
         return await self._get(f"/internal/limits/{org_id}", {}, OrganizationLimits)
+
+    async def counted(self, org_id: UUID, on: date) -> Counted:
+        """What is counted of the organization in the month of that day."""
+        return await self._get(f"/internal/limits/{org_id}/counted", {"on": on.isoformat()}, Counted)
 
     async def _get(self, path: str, query: dict[str, str], kind: type[T]) -> T:
         body = await self._ask("GET", path, query)

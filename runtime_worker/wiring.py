@@ -116,6 +116,7 @@ class Worker:
             self.redis,
             clock,
             self.control_plane.limits,
+            counted=self.control_plane.counted,
             when_uncounted=settings.limits.when_uncounted,
             requests_per_minute=settings.limits.requests_per_minute,
         )

@@ -1,3 +1,4 @@
+from datetime import date
 from typing import Annotated
 from uuid import UUID
 
@@ -11,9 +12,10 @@ from control_plane.internal.feed import WorkerFeed
 from control_plane.internal.guards import worker_only
 from control_plane.purges.service import PurgeService
 from control_plane.tiers.limits import load_limits
+from control_plane.usage.counted import load_counted
 from control_plane.wiring import Resources
 from shared.errors import NotFound
-from shared.limits import OrganizationLimits
+from shared.limits import Counted, OrganizationLimits
 from shared.purges import PurgePage, PurgeReport
 from shared.retention import RetentionPage
 from shared.security.api_keys import APIKeyRecord
@@ -27,6 +29,7 @@ MAX_CHANGES = 2000
 Since = Annotated[int, QueryParameter(name="since", ge=0, le=2**62)]
 ChangeLimit = Annotated[int, QueryParameter(name="limit", ge=1, le=MAX_CHANGES)]
 After = Annotated[UUID | None, QueryParameter(name="after")]
+On = Annotated[date, QueryParameter(name="on")]
 OrgId = Annotated[UUID | None, QueryParameter(name="org_id")]
 
 
@@ -79,6 +82,12 @@ async def limits(org_id: FromPath[UUID], resources: NamedDependency[Resources]) 
     return await load_limits(resources.autocommit, org_id)
 
 
+@get("/limits/{org_id:uuid}/counted")
+async def counted(org_id: FromPath[UUID], resources: NamedDependency[Resources], on: On) -> Counted:
+    """What is counted of an organization in the month of a day, for a worker whose Redis does not know it."""
+    return await load_counted(resources.autocommit, org_id, on)
+
+
 @get("/purges")
 async def purges(resources: NamedDependency[Resources]) -> PurgePage:
     """The organizations that workers have to let go of, and whose conversations they have to remove."""
@@ -99,7 +108,7 @@ async def hear_of_purge(
 
 router = Router(
     "/internal",
-    route_handlers=[snapshot, changes, retention, grant, organization, api_key, limits, purges, hear_of_purge],
+    route_handlers=[snapshot, changes, retention, grant, organization, api_key, limits, counted, purges, hear_of_purge],
     guards=[worker_only],
     include_in_schema=False,
 )

@@ -7,7 +7,7 @@ import msgspec
 from aiohttp import web
 
 from shared.ids import new_id
-from shared.limits import OrganizationLimits
+from shared.limits import Counted, OrganizationLimits
 from shared.purges import PendingPurge, PurgePage, PurgeReport
 from shared.retention import OrganizationRetention, RetentionPage
 from shared.security.api_keys import APIKeyRecord
@@ -28,6 +28,8 @@ class FakeControlPlane:
         self.grants: dict[tuple[UUID, UUID], Grant] = {}
         self.retention: dict[UUID, int | None] = {}
         self.limits: dict[UUID, OrganizationLimits] = {}
+        self.counted: dict[UUID, Counted] = {}
+        self.questions_what_is_counted = 0
         self.points: dict[UUID, CentralPointChange] = {}
         self.organizations: dict[UUID, OrganizationState] = {}
         self.purges: dict[UUID, PendingPurge] = {}
@@ -45,6 +47,7 @@ class FakeControlPlane:
         app.router.add_get("/internal/grants/{user_id}", self._grant)
         app.router.add_get("/internal/retention", self._retention)
         app.router.add_get("/internal/limits/{org_id}", self._limits)
+        app.router.add_get("/internal/limits/{org_id}/counted", self._counted)
         app.router.add_get("/internal/purges", self._purges)
         app.router.add_post("/internal/purges/{org_id}", self._hear_of_purge)
         app.router.add_get("/internal/api-keys/{digest}", self._api_key)
@@ -132,6 +135,11 @@ class FakeControlPlane:
     async def _limits(self, request: web.Request) -> web.Response:
         self._check(request)
         return _json(self.limits.get(UUID(request.match_info["org_id"]), OrganizationLimits()))
+
+    async def _counted(self, request: web.Request) -> web.Response:
+        self._check(request)
+        self.questions_what_is_counted += 1
+        return _json(self.counted.get(UUID(request.match_info["org_id"]), Counted()))
 
     async def _organization(self, request: web.Request) -> web.Response:
         self._check(request)

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+import httpx
 import pytest
 from sqlalchemy import func, select
 
@@ -16,6 +17,7 @@ from control_plane.usage.stream import UsageCounter
 from control_plane.usage.tables import DailyUsage, UsageCall, UsageRun
 from control_plane.wiring import Resources, usage_counter
 from shared.ids import new_id
+from shared.security.api_keys import read_key
 from shared.usage import DEAD_STREAM, FIELD, STREAM, CallUsage, EndedAs, RunFinished, encode_run
 from tests.fakes.clock import ManualClock
 from tests.integration.control_plane.callers import Caller, Tenant, World
@@ -306,3 +308,73 @@ async def test_a_day_is_one_of_utc(tenant: Tenant, resources: Resources, counter
     await all_counted(resources, counter)
     (item,) = await shown(tenant.admin, tenant.org_id, "usage", "day")
     assert date.fromisoformat(item["day"]) == date(2026, 3, 1)
+
+
+async def counted(resources: Resources, http: httpx.AsyncClient, org_id: str, on: str = "2026-03-01") -> Any:
+    """What a worker is told whose Redis has lost its counters."""
+    token = {"Authorization": f"Bearer {resources.settings.security.worker_token}"}
+    answer = await http.get(f"/internal/limits/{org_id}/counted?on={on}", headers=token)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def test_workers_are_told_what_is_counted_of_one_organization_in_one_month(
+    world: World, tenant: Tenant, resources: Resources, counter: UsageCounter, http: httpx.AsyncClient
+) -> None:
+    other = await world.tenant()
+    await tell(
+        resources,
+        run(tenant.org_id, call(cost="0.5"), call(cost=None)),
+        run(tenant.org_id, call(cost="0.25"), ended_at=NOON + timedelta(hours=13)),
+        run(tenant.org_id, call(cost="7"), ended_at=NOON - timedelta(days=1)),
+        run(other.org_id, call(cost="100")),
+    )
+    await all_counted(resources, counter)
+
+    assert await counted(resources, http, tenant.org_id, "2026-03-02") == {
+        "messages_today": 1,
+        "messages_this_month": 2,
+        "tokens_today": 1_100,
+        "tokens_this_month": 3_300,
+        "spent_micros": 750_000,
+        "spent_by_key": {},
+    }
+    assert (await counted(resources, http, other.org_id))["spent_micros"] == 100_000_000
+    assert (await counted(resources, http, other.org_id, "2026-04-01"))["spent_micros"] == 0
+    assert (await http.get(f"/internal/limits/{tenant.org_id}/counted?on=2026-03-01")).status_code == 401
+
+
+async def test_a_key_and_the_keys_that_replace_it_spend_together(
+    tenant: Tenant, resources: Resources, counter: UsageCounter, http: httpx.AsyncClient
+) -> None:
+    body = {"name": "budgeted", "scopes": ["cadence:chat:use"], "budget_per_month": 2.0}
+    keys, made = [], (await tenant.member.post("/api/me/api-keys", body)).json()
+    for _ in range(3):
+        keys.append(made)
+        made = (await tenant.member.post(f"/api/me/api-keys/{made['api_key']['id']}/rotate", {})).json()
+    ids = [UUID(key["api_key"]["id"]) for key in keys]
+    runs = [run(tenant.org_id, call(cost="0.5"), api_key_id=key_id) for key_id in [*ids, new_id()]]
+    await tell(resources, *runs, *runs)
+    await all_counted(resources, counter)
+
+    spent = (await counted(resources, http, tenant.org_id))["spent_by_key"]
+
+    assert (spent[str(ids[0])], len(spent)) == (1_500_000, 2)
+    token = {"Authorization": f"Bearer {resources.settings.security.worker_token}"}
+    digests = [read_key(key["key"]) for key in keys]
+    records = [(await http.get(f"/internal/api-keys/{d.digest}", headers=token)).json() for d in digests if d]
+    assert [record["budget_id"] for record in records] == [None, str(ids[0]), str(ids[0])]
+
+
+async def test_a_quota_says_what_is_spent_also_when_redis_has_lost_it(
+    world: World, tenant: Tenant, resources: Resources, counter: UsageCounter
+) -> None:
+    root, now = await world.sys_admin(), resources.clock.now()
+    counter._clock = resources.clock
+    await tell(resources, run(tenant.org_id, call(cost="0.5"), ended_at=now))
+    await all_counted(resources, counter)
+
+    quota = (await root.get(f"/api/admin/orgs/{tenant.org_id}/quota")).json()
+
+    assert (quota["messages_per_month"]["used"], quota["tokens_per_month"]["used"]) == (1, 1_100)
+    assert quota["budget_per_month"]["used"] == 0.5

@@ -16,7 +16,7 @@ from runtime_worker.turn.request import TurnRequest
 from shared.clock import SystemClock
 from shared.errors import MessagesSpent, NotFound
 from shared.ids import new_id
-from shared.limits import OrganizationLimits
+from shared.limits import Counted, OrganizationLimits
 from shared.limits.limiter import LimitsInvalidator
 from shared.limits.use import used_by
 from shared.settings import LimitSettings, WorkerSettings
@@ -344,3 +344,26 @@ async def test_while_redis_takes_no_writes_requests_pass_or_not_as_it_was_set(
         assert (health["dependencies"]["limits"], health["limits_when_uncounted"]) == ("down", when)
         assert ready == (200 if when == "open" else 503)
         assert (await member.call("GET", "/conversations"))[0] == 200
+
+
+async def test_an_organization_that_is_over_its_budget_is_refused_also_when_redis_has_lost_everything(
+    worker: RunningWorker, control_plane: FakeControlPlane, member: Caller, instance: OrchestratorSnapshot
+) -> None:
+    limit(control_plane, member, budget_micros=500_000)
+    assert (await asked(member, instance.instance_id))[0] == 200
+    await worker.worker.redis.flushall()
+    control_plane.counted[member.org_id] = Counted(1, 1, TOKENS, TOKENS, 500_000)
+    questions = control_plane.questions_what_is_counted
+    again = await worker.sign_in(member.org_id)
+
+    status, _, problem = await asked(again, instance.instance_id)
+
+    assert (status, problem["code"]) == (429, "RL-0006")
+    assert (await asked(again, instance.instance_id))[0] == 429
+    assert control_plane.questions_what_is_counted == questions + 1
+    # Another organization on the same worker has spent nothing.
+    neighbour = await worker.sign_in(new_id())
+    snapshot = instance_snapshot(llm_config_snapshot("http://model.test/v1"), org_id=neighbour.org_id)
+    theirs = control_plane.put(snapshot, tier="demand")
+    control_plane.limits[neighbour.org_id] = OrganizationLimits(budget_micros=500_000)
+    assert (await asked(neighbour, theirs.instance_id))[0] == 200
