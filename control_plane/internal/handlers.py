@@ -12,7 +12,7 @@ from control_plane.internal.feed import WorkerFeed
 from control_plane.internal.guards import worker_only
 from control_plane.purges.service import PurgeService
 from control_plane.tiers.limits import load_limits
-from control_plane.usage.counted import load_counted
+from control_plane.usage.counted import find_uncounted, load_counted
 from control_plane.wiring import Resources
 from shared.errors import NotFound
 from shared.limits import Counted, OrganizationLimits
@@ -22,6 +22,7 @@ from shared.security.api_keys import APIKeyRecord
 from shared.security.grants import Grant
 from shared.security.organizations import OrganizationState
 from shared.snapshots import ChangePage, OrchestratorSnapshot
+from shared.usage import Question, Uncounted
 
 DEFAULT_CHANGES = 500
 MAX_CHANGES = 2000
@@ -88,6 +89,13 @@ async def counted(org_id: FromPath[UUID], resources: NamedDependency[Resources],
     return await load_counted(resources.autocommit, org_id, on)
 
 
+@post("/usage/uncounted", status_code=200)
+async def uncounted(data: JSONBody[Question], resources: NamedDependency[Resources]) -> Uncounted:
+    """Which runs are not counted, for a worker that looks for usage that was lost on its way."""
+    kept_days = resources.settings.usage_retention_days
+    return await find_uncounted(resources.autocommit, data.run_ids, resources.clock, kept_days=kept_days)
+
+
 @get("/purges")
 async def purges(resources: NamedDependency[Resources]) -> PurgePage:
     """The organizations that workers have to let go of, and whose conversations they have to remove."""
@@ -108,7 +116,19 @@ async def hear_of_purge(
 
 router = Router(
     "/internal",
-    route_handlers=[snapshot, changes, retention, grant, organization, api_key, limits, counted, purges, hear_of_purge],
+    route_handlers=[
+        snapshot,
+        changes,
+        retention,
+        grant,
+        organization,
+        api_key,
+        limits,
+        counted,
+        uncounted,
+        purges,
+        hear_of_purge,
+    ],
     guards=[worker_only],
     include_in_schema=False,
 )
