@@ -115,8 +115,8 @@ class TurnService:
         """The conversation to go on with, None for a new one. Raises NotFound for another user's."""
         if request.conversation_id is None:
             return None
-        found = await self._store.find_conversation(request.org_id, request.conversation_id)
-        if found is None or found.user_id != user_id:
+        found = await self._store.find_conversation(request.org_id, request.conversation_id, user_id=user_id)
+        if found is None:
             raise NotFound("no such conversation")
         is_of_point = request.central_id is not None and found.central_id == request.central_id
         if found.instance_id != request.instance_id and not is_of_point:
