@@ -1,5 +1,7 @@
 """The worker's view of the control plane: its `/internal` routes, asked with the worker token."""
 
+from collections.abc import Sequence
+from datetime import date
 from typing import TypeVar
 from uuid import UUID
 
@@ -7,7 +9,7 @@ import msgspec
 from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
 
 from shared.errors import NotFound, StoreUnavailable
-from shared.limits import OrganizationLimits
+from shared.limits import Counted, OrganizationLimits
 from shared.logging import get_logger
 from shared.purges import PurgePage, PurgeReport
 from shared.retention import RetentionPage
@@ -15,6 +17,7 @@ from shared.security.api_keys import APIKeyRecord
 from shared.security.grants import Grant
 from shared.security.organizations import OrganizationState
 from shared.snapshots import ChangePage, OrchestratorSnapshot
+from shared.usage import Question, Uncounted
 
 T = TypeVar("T")
 REQUEST_SECONDS = 5.0
@@ -76,13 +79,18 @@ class ControlPlaneClient:
     async def limits(self, org_id: UUID) -> OrganizationLimits:
         return await self._get(f"/internal/limits/{org_id}", {}, OrganizationLimits)
 
+    async def counted(self, org_id: UUID, on: date) -> Counted:
+        """What is counted of the organization in the month of that day."""
+        return await self._get(f"/internal/limits/{org_id}/counted", {"on": on.isoformat()}, Counted)
+
+    async def uncounted(self, run_ids: Sequence[UUID]) -> Uncounted:
+        """Which of these runs are not counted."""
+        question = msgspec.json.encode(Question(tuple(run_ids)))
+        path = "/internal/usage/uncounted"
+        return _read(path, await self._ask("POST", path, {}, question), Uncounted)
+
     async def _get(self, path: str, query: dict[str, str], kind: type[T]) -> T:
-        body = await self._ask("GET", path, query)
-        try:
-            return msgspec.json.decode(body, type=kind)
-        except msgspec.MsgspecError as error:
-            log.error("control_plane_unreadable", path=path, error=str(error))
-            raise StoreUnavailable("the control plane's answer cannot be read") from error
+        return _read(path, await self._ask("GET", path, query), kind)
 
     async def _ask(self, method: str, path: str, query: dict[str, str], data: bytes | None = None) -> bytes:
         if self._session is None:
@@ -100,3 +108,11 @@ class ControlPlaneClient:
             log.warning("control_plane_refused", path=path, status=status)
             raise StoreUnavailable(f"the control plane answered {status}")
         return body
+
+
+def _read(path: str, body: bytes, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.MsgspecError as error:
+        log.error("control_plane_unreadable", path=path, error=str(error))
+        raise StoreUnavailable("the control plane's answer cannot be read") from error

@@ -41,6 +41,7 @@ from runtime_worker.turn.run_locks import RunLocks
 from runtime_worker.turn.run_lookup import RunLookup
 from runtime_worker.turn.service import TurnService
 from runtime_worker.turn.takeover import Takeover
+from runtime_worker.usage_sweep import UsageSweep
 from shared.background import BackgroundTasks
 from shared.clock import Clock, SystemClock
 from shared.ids import new_id
@@ -116,6 +117,7 @@ class Worker:
             self.redis,
             clock,
             self.control_plane.limits,
+            counted=self.control_plane.counted,
             when_uncounted=settings.limits.when_uncounted,
             requests_per_minute=settings.limits.requests_per_minute,
         )
@@ -174,6 +176,14 @@ class Worker:
         )
 
         self.retention = Retention(self._mongo, self.control_plane.retention, self.topology.leads)
+        self.usage_sweep = UsageSweep(
+            self.redis,
+            self.store,
+            self.control_plane.retention,
+            self.control_plane.uncounted,
+            self.topology.leads,
+            clock,
+        )
         self._backlog = SaveBacklog(self.store)
         self._locks = RunLocks(self.redis, self.worker_id, self.table, self._backlog.claims)
         self._journal = EventJournal(
@@ -254,6 +264,7 @@ class Worker:
         start("save-backlog", self._backlog.run())
         start("retention", self.retention.run())
         start("purges", self.purges.run())
+        start("usage-sweep", self.usage_sweep.run())
         start("plugin-hosts", self._parts.hosts.watch())
         start("api-key-uses", self._api_key_uses.run())
         try:

@@ -6,15 +6,18 @@ in it and takes it out (decision 0037). An entry may come twice, late and in any
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
 import msgspec
+from msgspec import Meta
 
 STREAM = "cadence.usage"
 FIELD = "event"
 DEAD_STREAM = "cadence.usage.dead"
 """Entries nobody can read, kept for an operator."""
+
+MAX_ASKED = 1_000
 
 EndedAs = Literal["completed", "failed", "cancelled", "handed_over"]
 """A run that was handed over goes on at another worker, which tells how it ended."""
@@ -57,6 +60,19 @@ class RunFinished(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     calls: tuple[CallUsage, ...]
     api_key_id: UUID | None = None
     epoch: int = 1
+
+
+class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which of these runs are not counted?"""
+
+    run_ids: Annotated[tuple[UUID, ...], Meta(max_length=MAX_ASKED)]
+
+
+class Uncounted(msgspec.Struct, frozen=True):
+    """Runs that are not counted and still can be. None that ended before `oldest` can."""
+
+    run_ids: tuple[UUID, ...]
+    oldest: datetime | None = None
 
 
 _encoder = msgspec.json.Encoder()

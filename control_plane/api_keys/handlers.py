@@ -29,7 +29,7 @@ OfUser = Annotated[UUID | None, QueryParameter(name="user_id", description="Only
 @post(
     "/",
     guards=[may(Permission.PROFILE_WRITE)],
-    opt=documented(NotFound, Conflict, keeps_secret=True),
+    opt=documented(NotFound, Conflict),
     summary="Make an API key",
 )
 async def create(
@@ -54,7 +54,7 @@ async def list_mine(
 @post(
     "/{key_id:uuid}/rotate",
     guards=[may(Permission.PROFILE_WRITE)],
-    opt=documented(Conflict, keeps_secret=True),
+    opt=documented(Conflict),
     summary="Replace one of my API keys by a new one",
 )
 async def rotate(
@@ -91,7 +91,7 @@ async def revoke(
 @post(
     "/",
     guards=[may(Permission.SYSTEM_API_KEYS_WRITE)],
-    opt=documented(NotFound, Conflict, keeps_secret=True),
+    opt=documented(NotFound, Conflict),
     summary="Make an API key for a user",
 )
 async def create_for_user(

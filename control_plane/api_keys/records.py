@@ -23,13 +23,15 @@ log = get_logger(__name__)
 
 async def load_api_key(engine: AsyncEngine, digest: str) -> APIKeyRecord | None:
     """The record of the key with this hash."""
-    query = select(APIKey.id, APIKey.user_id, APIKey.org_id, APIKey.scopes, APIKey.expires_at, APIKey.budget_per_month)
+    columns = (APIKey.id, APIKey.user_id, APIKey.org_id, APIKey.scopes, APIKey.expires_at)
+    query = select(*columns, APIKey.budget_per_month, APIKey.budget_id).where(APIKey.digest == digest)
     async with engine.connect() as connection:
-        row = (await connection.execute(query.where(APIKey.digest == digest))).one_or_none()
+        row = (await connection.execute(query)).one_or_none()
     if row is None:
         return None
     scopes = tuple(sorted(known_permissions(frozenset(row.scopes))))
-    return APIKeyRecord(row.id, row.user_id, row.org_id, scopes, row.expires_at, micros(row.budget_per_month))
+    budget = micros(row.budget_per_month)
+    return APIKeyRecord(row.id, row.user_id, row.org_id, scopes, row.expires_at, budget, row.budget_id)
 
 
 async def keep_api_key_uses(uses: APIKeyUses, engine: AsyncEngine) -> None:

@@ -63,12 +63,14 @@ class APIKeyService:
             scopes=sorted({scope.value for scope in body.scopes}),
             expires_at=body.expires_at,
             last_used_at=None,
+            budget_id=None,
             budget_per_month=as_decimal(body.budget_per_month),
         )
         return key, await self._add(key)
 
     async def rotate(self, user_id: UUID, key_id: UUID, *, overlap: timedelta) -> tuple[APIKey, str]:
-        """A new key with the same name, scopes and end; the old one works on for `overlap`.
+        """A new key with the same name, scopes and end; the old one works on for `overlap`. Of the budget is left what
+        was left.
 
         Raises NotFound, Conflict for a key that has expired.
         """
@@ -86,6 +88,7 @@ class APIKeyService:
             scopes=old.scopes,
             expires_at=old.expires_at,
             last_used_at=None,
+            budget_id=old.budget_id or old.id,
             budget_per_month=old.budget_per_month,
         )
         key = await self._add(new)

@@ -12,7 +12,8 @@ from control_plane.database.changes import SECRET
 class APIKey(Identified, Timestamped, Base):
     """What a program logs in with. The key itself is nowhere: `digest` is its hash, `hint` how it ends.
 
-    `org_id` holds it to one organization. Revoking deletes the row.
+    `org_id` holds it to one organization. Revoking deletes the row. `budget_id` is the first of the keys that it
+    replaces, which may be gone; None when it replaces none. Keys with the same one spend from one budget.
     """
 
     __tablename__ = "api_keys"
@@ -25,4 +26,5 @@ class APIKey(Identified, Timestamped, Base):
     scopes: Mapped[list[str]]
     expires_at: Mapped[datetime | None]
     budget_per_month: Mapped[Decimal | None] = mapped_column(Numeric(14, 6))
+    budget_id: Mapped[UUID | None]
     last_used_at: Mapped[datetime | None]

@@ -2,6 +2,9 @@
 
 Claimed before the handler runs, so that of two requests at once only one does; stored before the answer is sent, so
 that a client whose connection broke can ask again. Only successes are kept: what failed changed nothing.
+
+An answer may hold a secret that is shown once, so it is sealed (AES-256-GCM): with a key that takes the caller's
+`Idempotency-Key` to make, which is kept nowhere, and ours; bound to the place that it is kept at.
 """
 
 import hashlib
@@ -22,6 +25,7 @@ from control_plane.http.openapi import honours_idempotency_key
 from control_plane.wiring import Resources
 from shared.errors import Conflict, FieldError, IdempotencyKeyReused, InvalidRequest
 from shared.logging import get_logger
+from shared.secrets import open_at, seal_at
 
 log = get_logger(__name__)
 
@@ -33,6 +37,8 @@ MAX_KEPT_BYTES = 256 * 1024
 REPLAYED = "Idempotency-Replayed"
 _ACCEPTABLE = re.compile(r"[\x21-\x7e]{1,255}")
 _CLAIM = "idempotency_claim"
+_PLACE = {"table": "idempotency", "column": "sealed_body"}
+_ID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 _RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) else return 0 end"
 
@@ -45,7 +51,9 @@ class _Entry(msgspec.Struct, frozen=True):
     owner: str = ""
     status: int = 0
     headers: list[tuple[str, str]] = []
-    body: bytes = b""
+    sealed_body: str = ""
+    about: list[str] = []
+    """The ids in the answer, by which a purge finds it."""
 
 
 class _Claim(msgspec.Struct, frozen=True):
@@ -53,6 +61,7 @@ class _Claim(msgspec.Struct, frozen=True):
     raw: bytes
     body_hash: str
     redis: Redis
+    sealing_key: bytes
 
 
 _decoder = msgspec.json.Decoder(_Entry)
@@ -77,13 +86,14 @@ async def replay_or_claim(request: AnyRequest) -> Response[Any] | None:
     place = hashlib.sha256(f"{request.url.path}?{request.url.query}\n{given}".encode()).hexdigest()
     key = f"idempotency:{principal.user_id}:{place}"
     raw = msgspec.json.encode(_Entry("running", body_hash, owner=secrets.token_hex(8)))
+    sealing_key = hmac.new(secret, b"idempotent answer\n" + given.encode(), hashlib.sha256).digest()
     if await resources.redis.set(key, raw, nx=True, ex=CLAIM_SECONDS):
-        request.scope["state"][_CLAIM] = _Claim(key, raw, body_hash, resources.redis)
+        request.scope["state"][_CLAIM] = _Claim(key, raw, body_hash, resources.redis, sealing_key)
         return None
-    return _replay(await resources.redis.get(key), body_hash)
+    return _replay(await resources.redis.get(key), key, body_hash, sealing_key)
 
 
-def _replay(raw: bytes | str | None, body_hash: str) -> Response[Any]:
+def _replay(raw: bytes | str | None, key: str, body_hash: str, sealing_key: bytes) -> Response[Any]:
     entry = _decoder.decode(raw) if raw else _Entry("running", body_hash)
     if entry.body_hash != body_hash:
         raise IdempotencyKeyReused
@@ -91,7 +101,8 @@ def _replay(raw: bytes | str | None, body_hash: str) -> Response[Any]:
         raise Conflict("the first request with this Idempotency-Key is still being worked on")
     headers = {name: value for name, value in entry.headers if name != "content-type"}
     media_type = dict(entry.headers).get("content-type")
-    return Response(entry.body, status_code=entry.status, media_type=media_type, headers={**headers, REPLAYED: "true"})
+    body = open_at(sealing_key, entry.sealed_body, **_PLACE, row_id=key).encode("latin-1")
+    return Response(body, status_code=entry.status, media_type=media_type, headers={**headers, REPLAYED: "true"})
 
 
 class IdempotentAnswers:
@@ -137,7 +148,9 @@ async def _settle(claim: _Claim, messages: list[Message]) -> None:
         await _release(claim)
         return
     headers = [(name, value) for name, value in headers if name != "content-length"]
-    entry = _Entry("done", claim.body_hash, status=status, headers=headers, body=body)
+    sealed = seal_at(claim.sealing_key, body.decode("latin-1"), **_PLACE, row_id=claim.key)
+    about = sorted({found.decode() for found in _ID.findall(body)})
+    entry = _Entry("done", claim.body_hash, status=status, headers=headers, sealed_body=sealed, about=about)
     try:
         await claim.redis.set(claim.key, msgspec.json.encode(entry), ex=KEPT_SECONDS)
     except RedisError as error:

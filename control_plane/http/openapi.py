@@ -61,7 +61,7 @@ _IDEMPOTENCY_KEY = {
 def documented(*errors: type[DomainError], keeps_secret: bool = False, also: str | None = None) -> dict[str, Any]:
     """`opt=` of a handler: the errors it raises beyond those every route of its shape can answer.
 
-    `keeps_secret` marks an answer that holds a secret: it is never stored, not even for an `Idempotency-Key`.
+    `keeps_secret` marks an answer that is never stored, not even sealed and for an `Idempotency-Key`.
     `also` is another media type that the answer comes in as text, for whoever asks for it.
     """
     return {_ERRORS: errors, _KEEPS_SECRET: keeps_secret, _ALSO: also}

@@ -1,3 +1,4 @@
+from datetime import date
 from typing import Annotated
 from uuid import UUID
 
@@ -11,15 +12,17 @@ from control_plane.internal.feed import WorkerFeed
 from control_plane.internal.guards import worker_only
 from control_plane.purges.service import PurgeService
 from control_plane.tiers.limits import load_limits
+from control_plane.usage.counted import find_uncounted, load_counted
 from control_plane.wiring import Resources
 from shared.errors import NotFound
-from shared.limits import OrganizationLimits
+from shared.limits import Counted, OrganizationLimits
 from shared.purges import PurgePage, PurgeReport
 from shared.retention import RetentionPage
 from shared.security.api_keys import APIKeyRecord
 from shared.security.grants import Grant
 from shared.security.organizations import OrganizationState
 from shared.snapshots import ChangePage, OrchestratorSnapshot
+from shared.usage import Question, Uncounted
 
 DEFAULT_CHANGES = 500
 MAX_CHANGES = 2000
@@ -27,6 +30,7 @@ MAX_CHANGES = 2000
 Since = Annotated[int, QueryParameter(name="since", ge=0, le=2**62)]
 ChangeLimit = Annotated[int, QueryParameter(name="limit", ge=1, le=MAX_CHANGES)]
 After = Annotated[UUID | None, QueryParameter(name="after")]
+On = Annotated[date, QueryParameter(name="on")]
 OrgId = Annotated[UUID | None, QueryParameter(name="org_id")]
 
 
@@ -79,6 +83,19 @@ async def limits(org_id: FromPath[UUID], resources: NamedDependency[Resources]) 
     return await load_limits(resources.autocommit, org_id)
 
 
+@get("/limits/{org_id:uuid}/counted")
+async def counted(org_id: FromPath[UUID], resources: NamedDependency[Resources], on: On) -> Counted:
+    """What is counted of an organization in the month of a day, for a worker whose Redis does not know it."""
+    return await load_counted(resources.autocommit, org_id, on)
+
+
+@post("/usage/uncounted", status_code=200)
+async def uncounted(data: JSONBody[Question], resources: NamedDependency[Resources]) -> Uncounted:
+    """Which runs are not counted, for a worker that looks for usage that was lost on its way."""
+    kept_days = resources.settings.usage_retention_days
+    return await find_uncounted(resources.autocommit, data.run_ids, resources.clock, kept_days=kept_days)
+
+
 @get("/purges")
 async def purges(resources: NamedDependency[Resources]) -> PurgePage:
     """The organizations that workers have to let go of, and whose conversations they have to remove."""
@@ -99,7 +116,19 @@ async def hear_of_purge(
 
 router = Router(
     "/internal",
-    route_handlers=[snapshot, changes, retention, grant, organization, api_key, limits, purges, hear_of_purge],
+    route_handlers=[
+        snapshot,
+        changes,
+        retention,
+        grant,
+        organization,
+        api_key,
+        limits,
+        counted,
+        uncounted,
+        purges,
+        hear_of_purge,
+    ],
     guards=[worker_only],
     include_in_schema=False,
 )

@@ -3,16 +3,9 @@
 from typing import Any, cast
 from uuid import UUID
 
-import msgspec
 from redis.asyncio import Redis
 
 BATCH = 500
-
-
-class _KeptAnswer(msgspec.Struct):
-    """As much of what `http.idempotency` keeps as matters here: an answer's body, which in JSON is base64."""
-
-    body: bytes = b""
 
 
 async def forget_in_redis(redis: Redis, org_id: UUID) -> int:
@@ -39,7 +32,7 @@ async def _forget(redis: Redis, keys: list[bytes], needle: bytes) -> int:
     texts = [key for key, kind in others if kind == b"string"]
     if texts:
         values = cast("list[bytes | None]", await redis.mget(texts))
-        gone += [key for key, value in zip(texts, values, strict=True) if value and _is_about(value, needle)]
+        gone += [key for key, value in zip(texts, values, strict=True) if value and needle in value]
     if gone:
         await redis.delete(*gone)
     parts = 0
@@ -47,15 +40,6 @@ async def _forget(redis: Redis, keys: list[bytes], needle: bytes) -> int:
         if kind in _PARTS:
             parts += await _PARTS[kind](redis, key, needle)
     return len(gone) + parts
-
-
-def _is_about(value: bytes, needle: bytes) -> bool:
-    if needle in value:
-        return True
-    try:
-        return needle in msgspec.json.decode(value, type=_KeptAnswer).body
-    except msgspec.MsgspecError:
-        return False
 
 
 async def _forget_fields(redis: Redis, key: bytes, needle: bytes) -> int:

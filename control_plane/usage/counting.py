@@ -16,8 +16,9 @@ from sqlalchemy import Table, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from control_plane.api_keys.tables import APIKey
 from control_plane.organizations.tables import Organization
-from control_plane.usage.tables import DailyMessages, DailyUsage, UsageCall, UsageRun
+from control_plane.usage.tables import DailyMessages, DailyUsage, MonthlyKeyCost, UsageCall, UsageRun
 from shared.clock import Clock
 from shared.logging import get_logger
 from shared.usage import RunFinished
@@ -53,7 +54,9 @@ async def count(session: AsyncSession, runs: Iterable[RunFinished], clock: Clock
     ended = [_run_row(run) for run in counted if run.status != "handed_over"]
     await _add(session, DailyMessages, _messages(await _new(session, UsageRun, ended)))
     calls = [row for run in counted for row in _call_rows(run)]
-    await _add(session, DailyUsage, _sums(await _new(session, UsageCall, calls)))
+    new_calls = await _new(session, UsageCall, calls)
+    await _add(session, DailyUsage, _sums(new_calls))
+    await _add(session, MonthlyKeyCost, await _key_costs(session, new_calls))
 
 
 async def _new(session: AsyncSession, kind: type[UsageRun] | type[UsageCall], rows: Sequence[Row]) -> Sequence[Row]:
@@ -66,7 +69,9 @@ async def _new(session: AsyncSession, kind: type[UsageRun] | type[UsageCall], ro
 
 
 async def _add(
-    session: AsyncSession, kind: type[DailyMessages] | type[DailyUsage], sums: Mapping[Key, dict[str, Any]]
+    session: AsyncSession,
+    kind: type[DailyMessages] | type[DailyUsage] | type[MonthlyKeyCost],
+    sums: Mapping[Key, dict[str, Any]],
 ) -> None:
     """Add to the sums that are there. Always in the same order, so that nobody who does the same waits in a circle."""
     if not sums:
@@ -125,6 +130,20 @@ def _sums(calls: Sequence[Row]) -> dict[Key, dict[str, Any]]:
         runs[key].add(call["run_id"])
     for key, values in sums.items():
         values["messages"] = len(runs[key])
+    return sums
+
+
+async def _key_costs(session: AsyncSession, calls: Sequence[Row]) -> dict[Key, dict[str, Any]]:
+    """A key that was revoked a moment ago counts for itself."""
+    ids = {call["api_key_id"] for call in calls} - {None}
+    if not ids:
+        return {}
+    found = await session.execute(select(APIKey.id, APIKey.budget_id).where(APIKey.id.in_(ids)))
+    budgets = {key_id: budget_id or key_id for key_id, budget_id in found}
+    sums: dict[Key, dict[str, Any]] = defaultdict(lambda: {"cost": Decimal(0)})
+    for call in calls:
+        if (key_id := call["api_key_id"]) is not None:
+            sums[call["org_id"], _day(call).replace(day=1), budgets.get(key_id, key_id)]["cost"] += call["cost"] or 0
     return sums
 
 

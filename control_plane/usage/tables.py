@@ -70,6 +70,20 @@ class DailyMessages(Base):
     cancelled: Mapped[int]
 
 
+class MonthlyKeyCost(Base):
+    """What the runs that were begun with an API key, or with one that it replaced, cost in a month (UTC).
+
+    In US dollars, of the calls with a known price. `month` is its first day, `budget_id` what those keys share.
+    """
+
+    __tablename__ = "usage_monthly_keys"
+
+    org_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id", ondelete="CASCADE"), primary_key=True)
+    month: Mapped[date] = mapped_column(primary_key=True)
+    budget_id: Mapped[UUID] = mapped_column(primary_key=True)
+    cost: Mapped[Decimal] = mapped_column(Numeric(24, 12))
+
+
 class DailyUsage(Base):
     """What the calls to one model came to in the runs of an instance that ended on a day (UTC).
 

@@ -96,7 +96,7 @@ def provide_organizations(
         retire_instances=definition_saver(session, resources).retire_instances_of,
         shred_keys=data_keys(session, resources).shred,
         limits=resources.limits_invalidator,
-        used_by=partial(used_by, resources.redis),
+        used_by=partial(used_by, resources.redis, seeds=resources.limiter.seeds),
         clock=resources.clock,
         quota=provide_quota(session),
     )

@@ -28,6 +28,7 @@ from control_plane.purges.finishing import PurgeFinisher
 from control_plane.single_sign_on.attempts import LoginAttempts
 from control_plane.single_sign_on.provider import OpenIDProvider
 from control_plane.tiers.limits import load_limits
+from control_plane.usage.counted import load_counted
 from control_plane.usage.retention import keep_retention as keep_usage_retention
 from control_plane.usage.stream import UsageCounter
 from control_plane.workers.client import WorkerClient
@@ -76,6 +77,7 @@ class Resources:
             self.redis,
             self.clock,
             partial(load_limits, self.autocommit),
+            counted=partial(load_counted, self.autocommit),
             when_uncounted=settings.limits.when_uncounted,
             requests_per_minute=settings.limits.requests_per_minute,
         )

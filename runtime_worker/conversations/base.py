@@ -156,7 +156,11 @@ class Compaction(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ConversationStore(Protocol):
-    async def find_conversation(self, org_id: UUID, conversation_id: UUID) -> Conversation | None: ...
+    async def find_conversation(
+        self, org_id: UUID, conversation_id: UUID, *, user_id: UUID | None = None
+    ) -> Conversation | None:
+        """With `user_id` only theirs; somebody else's is looked for as long as one that is not there."""
+        ...
 
     async def list_conversations(
         self,
@@ -224,8 +228,9 @@ class ConversationStore(Protocol):
         its answer stored."""
         ...
 
-    async def find_run(self, org_id: UUID, run_id: UUID) -> RunRecord | None:
-        """A run as it ended, or as it began when its end is not stored."""
+    async def find_run(self, org_id: UUID, run_id: UUID, *, user_id: UUID | None = None) -> RunRecord | None:
+        """A run as it ended, or as it began when its end is not stored. With `user_id` only theirs; somebody else's is
+        looked for as long as one that is not there."""
         ...
 
     async def find_opening(self, org_id: UUID, run_id: UUID) -> Message | None:

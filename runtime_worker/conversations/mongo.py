@@ -38,9 +38,12 @@ class MongoConversationStore:
         self._databases = OrganizationDatabases(client)
         self._organization = self._databases.work
 
-    async def find_conversation(self, org_id: UUID, conversation_id: UUID) -> Conversation | None:
+    async def find_conversation(
+        self, org_id: UUID, conversation_id: UUID, *, user_id: UUID | None = None
+    ) -> Conversation | None:
+        wanted = _owned("", conversation_id, user_id)
         async with self._organization(org_id):
-            found = await ConversationDocument.get(conversation_id) or await self._reopened(conversation_id)
+            found = await ConversationDocument.find_one(wanted) or await self._reopened(conversation_id, user_id)
         return conversation_of(found) if found else None
 
     async def list_conversations(
@@ -189,13 +192,14 @@ class MongoConversationStore:
             flagged = MessageDocument.find({"_id": {"$in": gone}, "conversation_id": conversation_id})
             await flagged.update({"$set": {"is_compacted": True}})
 
-    async def find_run(self, org_id: UUID, run_id: UUID) -> RunRecord | None:
+    async def find_run(self, org_id: UUID, run_id: UUID, *, user_id: UUID | None = None) -> RunRecord | None:
         async with self._organization(org_id):
-            own, with_answer = await RunDocument.get(run_id), await self._run_in_message("ends", run_id)
+            own = await RunDocument.find_one(_owned("", run_id, user_id))
+            with_answer = await self._run_in_message("ends", run_id, user_id)
             if own is not None and with_answer is not None:
                 # Two workers ended it, and only one of them had an answer to store.
                 return run_of(max(own, with_answer, key=lambda run: run.epoch))
-            found = own or with_answer or await self._run_in_message("starts", run_id)
+            found = own or with_answer or await self._run_in_message("starts", run_id, user_id)
         return run_of(found) if found else None
 
     async def find_opening(self, org_id: UUID, run_id: UUID) -> Message | None:
@@ -222,6 +226,17 @@ class MongoConversationStore:
         async for row in database[MessageDocument.collection].find({"starts": {"$ne": None}}, {"starts._id": 1}):
             yield row["starts"]["_id"]
 
+    async def ended_run_ids(self, org_id: UUID, *, after: UUID, before: UUID, limit: int) -> Sequence[UUID]:
+        """The first `limit` runs that began between two moments and whose end is stored. Raises PyMongoError."""
+        database, between = self._client[database_name(org_id)], {"$gt": after, "$lt": before}
+        own = database[RunDocument.collection].find({"_id": between}, {"_id": 1}).sort("_id", ASCENDING)
+        # By the index alone, where there are millions of messages.
+        messages = database[MessageDocument.collection].find({"ends._id": between}, {"_id": 0, "ends._id": 1})
+        with_answers = messages.sort("ends._id", ASCENDING)
+        found = {row["_id"] for row in await own.limit(limit).to_list()}
+        found |= {row["ends"]["_id"] for row in await with_answers.limit(limit).to_list()}
+        return sorted(found)[:limit]
+
     async def drop(self, org_id: UUID) -> None:
         """Remove all that an organization said. Raises PyMongoError."""
         await self._client.drop_database(database_name(org_id))
@@ -236,22 +251,22 @@ class MongoConversationStore:
         rows = await found.sort("_id", order).limit(limit).to_list()
         return [message_of(MessageDocument(**row)) for row in rows]
 
-    async def _run_in_message(self, role: str, run_id: UUID) -> RunDocument | None:
+    async def _run_in_message(self, role: str, run_id: UUID, user_id: UUID | None) -> RunDocument | None:
         # Not by Beanie: of the message only the run is wanted.
         messages = MessageDocument.get_pymongo_collection()
-        found = await messages.find_one({f"{role}._id": run_id}, {role: 1})
+        found = await messages.find_one(_owned(f"{role}.", run_id, user_id), {role: 1})
         return RunDocument(**found[role]) if found else None
 
     async def _open(self, row: dict[str, Any]) -> None:
         with suppress(DuplicateKeyError):  # It was opened before.
             await self._write_early(ConversationDocument, InsertOne(row))
 
-    async def _reopened(self, conversation_id: UUID) -> ConversationDocument | None:
+    async def _reopened(self, conversation_id: UUID, user_id: UUID | None) -> ConversationDocument | None:
         """A conversation whose worker went before it had given it a row, or has not come to it yet."""
         # Not by Beanie: of the message only the conversation is wanted.
         messages = MessageDocument.get_pymongo_collection()
         first = await messages.find_one({"conversation_id": conversation_id, "opens": {"$exists": True}}, {"opens": 1})
-        if first is None:
+        if first is None or user_id not in (None, first["opens"]["user_id"]):
             return None
         await self._open(first["opens"])
         return await ConversationDocument.get(conversation_id)
@@ -267,6 +282,12 @@ class MongoConversationStore:
         log, so the wait for the last write of a turn is enough for the turn.
         """
         await self._writes.write(document.early_collection(), write)
+
+
+def _owned(prefix: str, row_id: UUID, user_id: UUID | None) -> dict[str, Any]:
+    """What has the id, and is the user's if one is named."""
+    wanted: dict[str, Any] = {f"{prefix}_id": row_id}
+    return wanted if user_id is None else {**wanted, f"{prefix}user_id": user_id}
 
 
 def _between(conversation_id: UUID, after: UUID | None, before: UUID) -> dict[str, Any]:

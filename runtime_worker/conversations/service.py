@@ -61,8 +61,8 @@ class ConversationService:
         return await self._store.list_messages(org_id, conversation_id, after=after, limit=limit)
 
     async def _require(self, org_id: UUID, conversation_id: UUID, user_id: UUID | None) -> Conversation:
-        found = await self._store.find_conversation(org_id, conversation_id)
-        if found is None or (user_id is not None and found.user_id != user_id):
+        found = await self._store.find_conversation(org_id, conversation_id, user_id=user_id)
+        if found is None:
             raise NotFound("no such conversation")
         return found
 

@@ -61,7 +61,7 @@ class Execution:
         """From here on what the run has set aside is this worker's to settle; None: another worker had begun it."""
         if admission is not None:
             admission.is_taken = True
-            run.charged_key_id = admission.api_key_id
+            run.charged_key_id = admission.budget_id
         if admission is None or admission.run_id is not None:
             self._reservations.hold(run.run_id, run.org_id)
 

@@ -1,6 +1,7 @@
 """What a request has to be for the instance it is meant for, beyond what every request has to be."""
 
 from runtime_worker.conversations.base import Conversation
+from runtime_worker.engines.choices import llm_config, model_keys
 from runtime_worker.turn.request import TurnRequest
 from shared.errors import Conflict, FieldError, InvalidRequest
 from shared.frameworks import Mode
@@ -20,3 +21,14 @@ def require_acceptable(request: TurnRequest, snapshot: OrchestratorSnapshot, con
         about = conversation.resource_id if conversation else None
         if about is not None and about != request.resource_id:
             raise Conflict("the conversation is about another resource; start a new one")
+
+
+def require_priced(snapshot: OrchestratorSnapshot) -> None:
+    """Where a budget bounds what a run costs: of a model without a price nobody would know. Raises Conflict."""
+    known = {(price.provider, price.model_name) for price in snapshot.prices}
+    used = {(llm_config(snapshot, config_id).provider, name) for config_id, name in model_keys(snapshot)}
+    if unknown := ", ".join(sorted(f"{provider.value}/{name}" for provider, name in used - known)):
+        raise Conflict(
+            f"a budget bounds what this run may cost, and the catalogue of models has no price for {unknown}; "
+            "the platform's operator adds one there, 0 for a model that costs nothing"
+        )

@@ -77,7 +77,7 @@ class Run:
         """Model calls of the turn itself, beside those of the engine."""
         self.engine_calls: list[ModelCall] = []
         self.charged_key_id: UUID | None = None
-        """The API key whose budget it uses."""
+        """The budget of the API key that it uses."""
         self.agent_hops = 0
         self.current_agent: str | None = None
         self.ended_at: datetime | None = None

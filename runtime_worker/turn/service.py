@@ -19,7 +19,7 @@ from runtime_worker.turn.execution import Execution
 from runtime_worker.turn.history import brought_that_fit, tokens_of
 from runtime_worker.turn.recall import Recollection, recollect
 from runtime_worker.turn.request import TurnRequest
-from runtime_worker.turn.rules import require_acceptable
+from runtime_worker.turn.rules import require_acceptable, require_priced
 from runtime_worker.turn.run import Run, RunTable
 from runtime_worker.turn.run_locks import LostRun, RunLocks
 from shared.clock import Clock
@@ -115,8 +115,8 @@ class TurnService:
         """The conversation to go on with, None for a new one. Raises NotFound for another user's."""
         if request.conversation_id is None:
             return None
-        found = await self._store.find_conversation(request.org_id, request.conversation_id)
-        if found is None or found.user_id != user_id:
+        found = await self._store.find_conversation(request.org_id, request.conversation_id, user_id=user_id)
+        if found is None:
             raise NotFound("no such conversation")
         is_of_point = request.central_id is not None and found.central_id == request.central_id
         if found.instance_id != request.instance_id and not is_of_point:
@@ -169,6 +169,8 @@ class TurnService:
         )
         try:
             require_acceptable(request, lease.snapshot, conversation)
+            if admission.has_budget:
+                require_priced(lease.snapshot)
             if request.brought and conversation is None:
                 message = _after(request.brought, message, lease)
             run_request, recollection = await self._recalled(run, message, lease, conversation)

@@ -45,6 +45,7 @@ class Admission(msgspec.Struct):
 
     `limit`, `remaining` and `reset_seconds` are those of the tightest rate, None where there is none. `run_id` is there
     when a run's place, message, tokens and money are set aside; whoever begins the run takes it over (`is_taken`).
+    `budget_id` is the budget of the API key that asks, `has_budget` whether what the run costs is bounded by any.
     """
 
     refusal: DomainError | None = None
@@ -53,7 +54,8 @@ class Admission(msgspec.Struct):
     reset_seconds: int = 0
     org_id: UUID | None = None
     run_id: UUID | None = None
-    api_key_id: UUID | None = None
+    budget_id: UUID | None = None
+    has_budget: bool = False
     is_taken: bool = False
 
     def require(self) -> None:
@@ -82,6 +84,20 @@ class Used(msgspec.Struct, frozen=True):
     tokens_this_month: int = 0
     spent_micros: int = 0
     running: int = 0
+
+
+class Counted(msgspec.Struct, frozen=True):
+    """What is counted in PostgreSQL of an organization in a calendar month, and of it on one day; both in UTC.
+
+    `spent_by_key` is in millionths of a US dollar, by the budget that API keys share with those they replaced.
+    """
+
+    messages_today: int = 0
+    messages_this_month: int = 0
+    tokens_today: int = 0
+    tokens_this_month: int = 0
+    spent_micros: int = 0
+    spent_by_key: dict[UUID, int] = {}
 
 
 class CachedLimits(msgspec.Struct, frozen=True):

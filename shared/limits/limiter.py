@@ -22,6 +22,7 @@ from shared.errors import (
 )
 from shared.limits import Admission, CachedLimits, Charge, OrganizationLimits, WhenUncounted, keys
 from shared.limits.scripts import ADMIT
+from shared.limits.seeds import LoadCounted, Seeds
 from shared.logging import get_logger
 from shared.security.api_keys import APIKeyRecord
 from shared.security.grants import Grant
@@ -52,6 +53,8 @@ class _Decision(msgspec.Struct):
     seconds: int = 0
     period: str = ""
     reserved: bool = False
+    budgeted: bool = False
+    unseeded: bool = False
 
 
 class Asked(msgspec.Struct):
@@ -74,13 +77,16 @@ class Limiter:
         clock: Clock,
         load: LoadLimits,
         *,
+        counted: LoadCounted,
         when_uncounted: WhenUncounted = "open",
         requests_per_minute: int = 6_000,
     ) -> None:
-        """`requests_per_minute` is what one caller may where no organization's tier says it."""
+        """`counted` is asked when Redis does not know what an organization has spent; `requests_per_minute` is what one
+        caller may where no organization's tier says it."""
         self._redis = redis
         self._clock = clock
         self._load = load
+        self.seeds = Seeds(redis, counted)
         self.when_uncounted = when_uncounted
         self._requests_per_minute = requests_per_minute
         self._admit = redis.register_script(ADMIT)
@@ -118,15 +124,14 @@ class Limiter:
         charge = asked.charge
         if charge is None:
             return Admission()
-        if asked.decision is None and not asked.is_uncounted:
+        if (asked.decision is None or asked.decision.unseeded) and not asked.is_uncounted:
             try:
-                subject = await self._subject(asked, grant, api_key)
-                await self._decide(asked, ["-", "-", "-", "-"], msgspec.json.encode(subject).decode())
+                await self._decide_by_truth(asked, grant, api_key)
             except (ResponseError, StoreUnavailable) as error:
                 asked.is_uncounted = True
                 log.error("limits_not_counted", reason=type(error).__name__, detail=str(error)[:200])
-        admission = Admission(org_id=asked.org_id, api_key_id=api_key.key_id if api_key else None)
-        if asked.decision is None:
+        admission = Admission(org_id=asked.org_id, budget_id=api_key.charged_to if api_key else None)
+        if asked.decision is None or asked.decision.unseeded:
             if self.when_uncounted == "closed":
                 admission.refusal = StoreUnavailable("what this organization uses cannot be counted right now")
             return admission
@@ -139,7 +144,7 @@ class Limiter:
         if decision.refused:
             admission.refusal = refusal_of(decision.refused, decision.limit, self._wait(decision), decision.period)
         if decision.reserved:
-            admission.run_id = charge.run_id
+            admission.run_id, admission.has_budget = charge.run_id, decision.budgeted
         return admission
 
     async def admit(self, grant: Grant, charge: Charge) -> Admission:
@@ -191,6 +196,16 @@ class Limiter:
         decision = found[_ASKED]
         asked.decision = None if decision is None else self._decoder.decode(decision)
 
+    async def _decide_by_truth(self, asked: Asked, grant: Grant, api_key: APIKeyRecord | None) -> None:
+        """Raises StoreUnavailable and what Redis raises."""
+        subject = msgspec.json.encode(await self._subject(asked, grant, api_key)).decode()
+        nobody = ["-", "-", "-", "-"]
+        if asked.decision is None:
+            await self._decide(asked, nobody, subject)
+        if asked.org_id is not None and asked.decision is not None and asked.decision.unseeded:
+            await self.seeds.sow(asked.org_id, self._clock.now())
+            await self._decide(asked, nobody, subject)
+
     async def _subject(self, asked: Asked, grant: Grant, api_key: APIKeyRecord | None) -> dict[str, object]:
         """Whose limits count. Empty for a caller without a place in a living organization, who has their own."""
         org_id, charge = asked.org_id, asked.charge
@@ -200,7 +215,7 @@ class Limiter:
         if charge is not None and charge.kind == "api" and grant.is_sys_admin:
             return {}
         limits = await self._limits(org_id, asked.cached)
-        key = {"id": str(api_key.key_id), "budget": api_key.budget_micros} if api_key else None
+        key = {"id": str(api_key.charged_to), "budget": api_key.budget_micros} if api_key else None
         return {"limits": limits, "key": key}
 
     async def _limits(self, org_id: UUID, cached: Sequence[bytes | None]) -> OrganizationLimits:

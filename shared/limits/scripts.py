@@ -3,7 +3,11 @@
 The hash of what is reserved holds `<run_id>` → `<tokens> <micros> <api key or ->` for every run that is going on, the
 sums `tokens`, `micros` and `micros:<api key>`, and `average:tokens`, `average:micros`: what the organization's runs
 used lately. A run sets aside that much, and is let in while anything is left beside what others have set aside. A run
-whose worker vouches for it no longer gives back what it had set aside.
+whose worker vouches for it no longer gives back what it had set aside. An API key is known by the budget it shares with
+the keys it replaced.
+
+The hash of what is spent counts from where PostgreSQL stood (`SEED`): nothing is taken, and nothing settled, before it
+says `seeded`.
 """
 
 _NOW = """
@@ -30,7 +34,7 @@ end
 # elsewhere, 11 runs, 12 reserved, 13 spent. ARGV: 1 kind, 2 subject ('' to find it out from the keys), 3 'session' or
 # 'key', 4 now as text, 5 organization or '', 6 run, 7 day, 8 lease in ms, 9 rate of a caller elsewhere.
 # Answers the values of the first seven keys and the decision as JSON, false when it cannot be taken without asking the
-# truth: nothing was counted then.
+# truth, or with `unseeded` because it is not known what was spent: nothing was counted then.
 ADMIT = (
     _NOW
     + _FORGET
@@ -55,7 +59,7 @@ local function subject()
     if known.user_generation ~= user_generation or not given(record) then return nil end
     if given(record.expires_at) and record.expires_at <= ARGV[4] then return nil end
     if given(record.org_id) and record.org_id ~= ARGV[5] then return {} end
-    key = {id = record.key_id, budget = record.budget_micros}
+    key = {id = given(record.budget_id) and record.budget_id or record.key_id, budget = record.budget_micros}
   end
   local has_place = given(grant.role) or #(grant.custom or {}) > 0
   if ARGV[5] == '' or grant.org_status ~= 'active' or not has_place then return {} end
@@ -77,6 +81,9 @@ end
 
 local who = subject()
 if not who then return answer(false) end
+if kind == 'chat' and given(who.limits) and redis.call('HEXISTS', KEYS[13], 'seeded') == 0 then
+  return answer({unseeded = true})
+end
 
 -- Every rate is looked at before any is used.
 local rates, tightest = {}, nil
@@ -164,6 +171,7 @@ redis.call('EXPIRE', KEYS[11], 86400)
 redis.call('EXPIRE', KEYS[12], 2592000)
 redis.call('EXPIRE', KEYS[13], 5356800)
 decision.reserved = true
+decision.budgeted = given(limits.budget_micros) or (given(who.key) and given(who.key.budget))
 return answer(decision)
 """
 )
@@ -185,6 +193,8 @@ else
     redis.call('HSET', KEYS[2], name, average and average + (value - average) / 8 or value)
   end
 end
+-- What is not counted here is counted in PostgreSQL, from where this begins anew.
+if redis.call('HEXISTS', KEYS[3], 'seeded') == 0 then return 1 end
 redis.call('HINCRBY', KEYS[3], 'tokens', string.format('%.0f', tokens))
 redis.call('HINCRBY', KEYS[3], 'tokens:' .. ARGV[4], string.format('%.0f', tokens))
 redis.call('HINCRBY', KEYS[3], 'micros', string.format('%.0f', micros))
@@ -193,6 +203,23 @@ redis.call('EXPIRE', KEYS[3], 5356800)
 return 1
 """
 )
+
+# KEYS: 1 spent, 2 reserved. ARGV: 1 messages, 2 tokens and 3 micros of the month, then names and values of what is
+# spent. What a run used on average is guessed from the month. Only the first counts.
+SEED = """
+if redis.call('HEXISTS', KEYS[1], 'seeded') == 1 then return 0 end
+redis.call('DEL', KEYS[1])
+redis.call('HSET', KEYS[1], 'seeded', 1)
+for i = 4, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
+redis.call('EXPIRE', KEYS[1], 5356800)
+local messages = tonumber(ARGV[1])
+if messages > 0 then
+  redis.call('HSETNX', KEYS[2], 'average:tokens', ARGV[2] / messages)
+  redis.call('HSETNX', KEYS[2], 'average:micros', ARGV[3] / messages)
+  redis.call('EXPIRE', KEYS[2], 2592000)
+end
+return 1
+"""
 
 # KEYS: 1 runs, 2 reserved, 3 spent. ARGV: 1 run, 2 day. The run did not begin.
 GIVE_BACK = (

@@ -6,10 +6,14 @@ from uuid import UUID
 from redis.asyncio import Redis
 
 from shared.limits import Used, keys
+from shared.limits.seeds import Seeds
 
 
-async def used_by(redis: "Redis", org_id: UUID, now: datetime) -> Used:
-    """What the organization has used this day and month, and how many runs are going on."""
+async def used_by(redis: "Redis", org_id: UUID, now: datetime, seeds: Seeds | None = None) -> Used:
+    """What the organization has used this day and month, and how many runs are going on. Without `seeds` that is what
+    Redis knows."""
+    if seeds is not None and not await redis.hexists(keys.spent(org_id, now), "seeded"):
+        await seeds.sow(org_id, now)
     fields = ["messages:" + f"{now:%d}", "messages", "tokens:" + f"{now:%d}", "tokens", "micros"]
     async with redis.pipeline(transaction=False) as pipe:
         pipe.hmget(keys.spent(org_id, now), fields)

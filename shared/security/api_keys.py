@@ -38,7 +38,8 @@ class PresentedKey(msgspec.Struct, frozen=True):
 class APIKeyRecord(msgspec.Struct, frozen=True):
     """What a key may do at most: these scopes, until then, and in this organization alone where one is named.
 
-    `budget_micros` is what runs begun with it may cost in a month, in millionths of a US dollar.
+    `budget_micros` is what runs begun with it may cost in a month, in millionths of a US dollar. `budget_id` is the
+    first of the keys that it replaces, None when it replaces none: what they have spent, it has.
     """
 
     key_id: UUID
@@ -47,6 +48,12 @@ class APIKeyRecord(msgspec.Struct, frozen=True):
     scopes: tuple[Permission, ...]
     expires_at: datetime | None
     budget_micros: int | None = None
+    budget_id: UUID | None = None
+
+    @property
+    def charged_to(self) -> UUID:
+        """What the cost of its runs is counted under."""
+        return self.budget_id or self.key_id
 
     def narrow(self, grant: Grant) -> Grant:
         """The owner's grant, reduced to what the key may do. Outside its organization that is nothing at all."""

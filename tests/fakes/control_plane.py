@@ -7,7 +7,7 @@ import msgspec
 from aiohttp import web
 
 from shared.ids import new_id
-from shared.limits import OrganizationLimits
+from shared.limits import Counted, OrganizationLimits
 from shared.purges import PendingPurge, PurgePage, PurgeReport
 from shared.retention import OrganizationRetention, RetentionPage
 from shared.security.api_keys import APIKeyRecord
@@ -15,6 +15,7 @@ from shared.security.grants import Grant
 from shared.security.organizations import OrganizationState
 from shared.security.permissions import Role
 from shared.snapshots import CentralPointChange, ChangePage, InstanceChange, OrchestratorSnapshot
+from shared.usage import Question, Uncounted
 
 TOKEN = "worker-token-of-the-tests-0123456789abcdef"
 
@@ -28,6 +29,9 @@ class FakeControlPlane:
         self.grants: dict[tuple[UUID, UUID], Grant] = {}
         self.retention: dict[UUID, int | None] = {}
         self.limits: dict[UUID, OrganizationLimits] = {}
+        self.counted: dict[UUID, Counted] = {}
+        self.questions_what_is_counted = 0
+        self.counted_runs: set[UUID] = set()
         self.points: dict[UUID, CentralPointChange] = {}
         self.organizations: dict[UUID, OrganizationState] = {}
         self.purges: dict[UUID, PendingPurge] = {}
@@ -45,6 +49,8 @@ class FakeControlPlane:
         app.router.add_get("/internal/grants/{user_id}", self._grant)
         app.router.add_get("/internal/retention", self._retention)
         app.router.add_get("/internal/limits/{org_id}", self._limits)
+        app.router.add_get("/internal/limits/{org_id}/counted", self._counted)
+        app.router.add_post("/internal/usage/uncounted", self._uncounted)
         app.router.add_get("/internal/purges", self._purges)
         app.router.add_post("/internal/purges/{org_id}", self._hear_of_purge)
         app.router.add_get("/internal/api-keys/{digest}", self._api_key)
@@ -132,6 +138,16 @@ class FakeControlPlane:
     async def _limits(self, request: web.Request) -> web.Response:
         self._check(request)
         return _json(self.limits.get(UUID(request.match_info["org_id"]), OrganizationLimits()))
+
+    async def _counted(self, request: web.Request) -> web.Response:
+        self._check(request)
+        self.questions_what_is_counted += 1
+        return _json(self.counted.get(UUID(request.match_info["org_id"]), Counted()))
+
+    async def _uncounted(self, request: web.Request) -> web.Response:
+        self._check(request)
+        question = msgspec.json.decode(await request.read(), type=Question)
+        return _json(Uncounted(tuple(run_id for run_id in question.run_ids if run_id not in self.counted_runs)))
 
     async def _organization(self, request: web.Request) -> web.Response:
         self._check(request)

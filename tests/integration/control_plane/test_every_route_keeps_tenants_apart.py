@@ -107,6 +107,7 @@ WITHOUT_A_BODY = {
     *((method, ADMIN + "/users/{user_id}/sessions") for method in ("GET", "DELETE")),
     ("DELETE", ADMIN + "/api-keys/{key_id}"),
     ("GET", "/internal/api-keys/{digest}"),
+    ("GET", "/internal/limits/{org_id}/counted"),
     ("GET", ORG + "/audit"),
     *(("GET", ORG + "/stats" + path) for path in ("/usage", "/cost")),
     *((method, ADMIN + "/roles/{role_id}") for method in ("GET", "DELETE")),

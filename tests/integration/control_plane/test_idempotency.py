@@ -1,13 +1,22 @@
 """`Idempotency-Key`: sent twice, done once."""
 
 import asyncio
+import base64
 import hashlib
+import re
+from typing import cast
+from uuid import UUID
 
+from redis.asyncio import Redis
+
+from control_plane.purges.redis_keys import forget_in_redis
 from control_plane.wiring import Resources
+from shared.security.api_keys import read_key
 from tests.integration.control_plane.callers import Caller, World
 
 BODY = {"name": "Acme"}
 KEY = {"Idempotency-Key": "try-1"}
+_BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]{4}){10,}")
 
 
 async def names(root: Caller) -> list[str]:
@@ -93,3 +102,55 @@ async def test_what_is_kept_helps_nobody_to_guess_a_password(root: Caller, resou
     assert '"state":"done"' in kept
     assert "a weak password" not in kept
     assert hashlib.sha256(body).hexdigest() not in kept
+
+
+async def everything_in(redis: Redis) -> bytes:
+    """Every value that Redis holds, and whatever is base64 in it as well."""
+    values: list[bytes] = []
+    async for key in redis.scan_iter():
+        values += [key, await redis.dump(key) or b""]
+        if await redis.type(key) == b"string":
+            values.append(cast("bytes | None", await redis.get(key)) or b"")
+    decoded = [base64.b64decode(found) for value in values for found in _BASE64.findall(value)]
+    return b"\n".join([*values, *decoded])
+
+
+async def test_a_repeated_request_for_an_api_key_gets_the_same_one_and_redis_never_holds_it(
+    world: World, root: Caller, resources: Resources
+) -> None:
+    tenant = await world.tenant()
+    body = {"name": "ci", "scopes": ["cadence:chat:use"], "org_id": tenant.org_id}
+    for_another = {**body, "user_id": str(tenant.member.user_id)}
+    requests = [(tenant.member, "/api/me/api-keys", body), (root, "/api/admin/api-keys", for_another)]
+    shown = []
+    for caller, path, wanted in requests:
+        first, second = [await caller.post(path, wanted, headers=KEY) for _ in range(2)]
+        assert (first.status_code, second.status_code) == (201, 201), first.text
+        assert second.json() == first.json()
+        assert (second.headers["idempotency-replayed"], second.headers["cache-control"]) == ("true", "no-store")
+        shown.append(first.json())
+    rotation = f"/api/me/api-keys/{shown[0]['api_key']['id']}/rotate"
+    first, second = [await tenant.member.post(rotation, {}, headers=KEY) for _ in range(2)]
+    shown.append(first.json())
+
+    assert second.json() == first.json()
+    assert len((await tenant.member.get("/api/me/api-keys")).json()["items"]) == 3
+    held = await everything_in(resources.redis)
+    assert b'"state":"done"' in held
+    for answer in shown:
+        assert read_key(answer["key"]) is not None
+        assert answer["key"].encode() not in held
+        assert base64.urlsafe_b64decode(answer["key"].removeprefix("cdk_"))[16:] not in held
+    # Somebody else who guesses the key of the request gets nothing of it.
+    assert (await tenant.admin.post(rotation, {}, headers=KEY)).status_code == 404
+
+
+async def test_what_is_kept_of_an_organization_is_found_by_a_purge(world: World, resources: Resources) -> None:
+    tenant, other = await world.tenant(), await world.tenant()
+    for one in (tenant, other):
+        body = {"name": "ci", "scopes": ["cadence:chat:use"], "org_id": one.org_id}
+        assert (await one.member.post("/api/me/api-keys", body, headers=KEY)).status_code == 201
+
+    await forget_in_redis(resources.redis, UUID(tenant.org_id))
+
+    assert len([key async for key in resources.redis.scan_iter("idempotency:*")]) == 1

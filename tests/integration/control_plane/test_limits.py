@@ -97,7 +97,7 @@ async def test_the_quota_shows_what_was_used_beside_what_is_allowed(
     path = f"/api/admin/orgs/{tenant.org_id}"
     await root.patch(path, {"tier": "plus", "budget_per_month": 12.5})
     now = SystemClock().now()
-    used: dict[Any, Any] = {"messages": 9, f"messages:{now:%d}": 2, "tokens": 700, "micros": 1_250_000}
+    used: dict[Any, Any] = {"seeded": 1, "messages": 9, f"messages:{now:%d}": 2, "tokens": 700, "micros": 1_250_000}
     await resources.redis.hset(keys.spent(UUID(tenant.org_id), now), mapping=used)
 
     quota = (await root.get(f"{path}/quota")).json()

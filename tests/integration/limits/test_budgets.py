@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from datetime import date
 from uuid import UUID
 
 import pytest
@@ -12,9 +13,9 @@ from runtime_worker.conversations.base import TokenUsage
 from runtime_worker.turn import reservations
 from runtime_worker.turn.reservations import Reservations
 from shared.clock import SystemClock
-from shared.errors import BudgetSpent, MessagesSpent, TokensSpent, TooManyRuns
+from shared.errors import BudgetSpent, MessagesSpent, StoreUnavailable, TokensSpent, TooManyRuns
 from shared.ids import new_id
-from shared.limits import Admission, Charge, OrganizationLimits, keys, limiter
+from shared.limits import Admission, Charge, Counted, OrganizationLimits, WhenUncounted, keys, limiter
 from shared.limits.limiter import Limiter, LimitsInvalidator
 from shared.limits.use import used_by
 from shared.security.api_keys import APIKeyRecord
@@ -27,14 +28,18 @@ MEAN_MICROS = 1_000
 class Counter:
     """One worker: its own connections, one organization's limits."""
 
-    def __init__(self, url: str, limits: dict[UUID, OrganizationLimits]) -> None:
+    def __init__(self, url: str, limits: dict[UUID, OrganizationLimits], counted: dict[UUID, Counted]) -> None:
         self.redis = Redis.from_pool(BlockingConnectionPool.from_url(url, max_connections=16, timeout=30))
         self._limits = limits
-        self.limiter = Limiter(self.redis, SystemClock(), self._load)
+        self.counted = counted
+        self.limiter = Limiter(self.redis, SystemClock(), self._load, counted=self._counted)
         self.reservations = Reservations(self.redis, SystemClock())
 
     async def _load(self, org_id: UUID) -> OrganizationLimits:
         return self._limits[org_id]
+
+    async def _counted(self, org_id: UUID, on: date) -> Counted:
+        return self.counted.get(org_id, Counted())
 
     async def admit(self, org_id: UUID, user_id: UUID, api_key: APIKeyRecord | None = None) -> Admission:
         grant = Grant(user_id, org_id, "user", False, True, "user", True, "active")
@@ -47,7 +52,7 @@ class Counter:
         assert admission.org_id is not None
         assert admission.run_id is not None
         usage = TokenUsage(input_tokens=tokens, output_tokens=0, cost=cost)
-        await self.reservations.settle(admission.org_id, admission.run_id, usage, admission.api_key_id)
+        await self.reservations.settle(admission.org_id, admission.run_id, usage, admission.budget_id)
 
 
 @pytest.fixture
@@ -57,7 +62,8 @@ def limits() -> dict[UUID, OrganizationLimits]:
 
 @pytest.fixture
 async def workers(redis_url: str, limits: dict[UUID, OrganizationLimits]) -> AsyncIterator[list[Counter]]:
-    counters = [Counter(redis_url, limits) for _ in range(WORKERS)]
+    counted: dict[UUID, Counted] = {}
+    counters = [Counter(redis_url, limits, counted) for _ in range(WORKERS)]
     yield counters
     for counter in counters:
         await counter.redis.aclose()
@@ -228,3 +234,95 @@ async def test_a_change_of_limits_counts_on_the_next_request(
     await LimitsInvalidator(redis).tier_changed()
 
     assert (await workers[1].admit(org_id, new_id())).refusal is None
+
+
+async def test_what_redis_has_lost_is_counted_from_where_postgresql_stands(
+    workers: list[Counter], limits: dict[UUID, OrganizationLimits], redis: Redis
+) -> None:
+    org_id, neighbour, user_id = new_id(), new_id(), new_id()
+    limits[org_id] = limits[neighbour] = OrganizationLimits(budget_micros=10_000)
+    running = await workers[0].admit(org_id, user_id)
+    await redis.flushall()
+    # It ends before anybody asks: it is told to PostgreSQL, and not counted twice.
+    await workers[0].settle(running, 0.004, tokens=4)
+    workers[0].counted[org_id] = Counted(3, 30, 300, 3_000, 9_999)
+
+    last = await workers[1].admit(org_id, user_id)
+    used = await used_by(redis, org_id, SystemClock().now())
+    assert (used.messages_today, used.messages_this_month, used.tokens_today, used.tokens_this_month) == (
+        4,
+        31,
+        300,
+        3_000,
+    )
+    assert used.spent_micros == 9_999
+    assert isinstance((await workers[2].admit(org_id, user_id)).refusal, BudgetSpent), "what runs use is known as well"
+    await workers[1].settle(last, 0.000_001)
+
+    refused = await workers[3].admit(org_id, user_id)
+
+    assert isinstance(refused.refusal, BudgetSpent)
+    assert (refused.refusal.retry_after_seconds or 0) >= 1
+    assert (await used_by(redis, org_id, SystemClock().now())).spent_micros == 10_000
+    assert (await workers[0].admit(neighbour, user_id)).refusal is None
+    assert (await used_by(redis, neighbour, SystemClock().now())).spent_micros == 0
+
+
+async def test_of_many_who_find_nothing_counted_each_worker_asks_once_and_nobody_afterwards(
+    workers: list[Counter], limits: dict[UUID, OrganizationLimits]
+) -> None:
+    org_id, user_id, questions = new_id(), new_id(), 0
+    limits[org_id] = OrganizationLimits(messages_per_month=50)
+    workers[0].counted[org_id] = Counted(messages_this_month=40)
+    load = Counter._counted
+
+    async def counted(org_id: UUID, on: date) -> Counted:
+        nonlocal questions
+        questions += 1
+        await asyncio.sleep(0.05)
+        return await load(workers[0], org_id, on)
+
+    for worker in workers:
+        worker.limiter.seeds._load = counted
+    admitted = await asyncio.gather(*(workers[n % WORKERS].admit(org_id, user_id) for n in range(40)))
+
+    assert sum(1 for admission in admitted if admission.refusal is None) == 10
+    assert 1 <= questions <= WORKERS
+    questions = 0
+    await asyncio.gather(*(worker.admit(org_id, user_id) for worker in workers))
+    assert questions == 0
+
+
+async def test_a_key_has_spent_what_the_key_it_replaces_has_spent(
+    workers: list[Counter], limits: dict[UUID, OrganizationLimits], redis: Redis
+) -> None:
+    org_id, user_id = new_id(), new_id()
+    limits[org_id] = OrganizationLimits()
+    old = APIKeyRecord(new_id(), user_id, None, (), None, budget_micros=1_000)
+    successor = APIKeyRecord(new_id(), user_id, None, (), None, budget_micros=1_000, budget_id=old.key_id)
+    await workers[0].settle(await workers[0].admit(org_id, user_id, old), 0.001)
+
+    assert isinstance((await workers[1].admit(org_id, user_id, successor)).refusal, BudgetSpent)
+    await redis.flushall()
+    workers[0].counted[org_id] = Counted(spent_micros=1_000, spent_by_key={old.key_id: 1_000})
+    assert isinstance((await workers[1].admit(org_id, user_id, successor)).refusal, BudgetSpent)
+    assert (await workers[1].admit(org_id, user_id)).refusal is None
+
+
+@pytest.mark.parametrize("when", ["open", "closed"])
+async def test_while_nobody_can_tell_what_was_spent_requests_pass_or_not_as_it_was_set(
+    workers: list[Counter], limits: dict[UUID, OrganizationLimits], when: WhenUncounted
+) -> None:
+    org_id, worker = new_id(), workers[0]
+    limits[org_id] = OrganizationLimits(messages_per_month=5)
+
+    async def away(org_id: UUID, on: date) -> Counted:
+        raise StoreUnavailable
+
+    known, worker.limiter.seeds._load, worker.limiter.when_uncounted = worker.limiter.seeds._load, away, when
+    refusal = (await worker.admit(org_id, new_id())).refusal
+    worker.limiter.seeds._load = known
+    worker.counted[org_id] = Counted(messages_this_month=5)
+
+    assert (refusal is None) if when == "open" else isinstance(refusal, StoreUnavailable)
+    assert isinstance((await worker.admit(org_id, new_id())).refusal, MessagesSpent)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from decimal import Decimal
 from functools import partial
 from typing import Any
 
@@ -15,10 +16,12 @@ from runtime_worker.engines.base import EventSink, RunRequest
 from runtime_worker.turn.request import TurnRequest
 from shared.clock import SystemClock
 from shared.errors import MessagesSpent, NotFound
+from shared.frameworks import Provider
 from shared.ids import new_id
-from shared.limits import OrganizationLimits
+from shared.limits import Counted, OrganizationLimits
 from shared.limits.limiter import LimitsInvalidator
 from shared.limits.use import used_by
+from shared.pricing import ModelPrice
 from shared.settings import LimitSettings, WorkerSettings
 from shared.snapshots import OrchestratorSnapshot
 from tests.fakes.control_plane import FakeControlPlane
@@ -26,9 +29,17 @@ from tests.fakes.instances import instance_snapshot, llm_config_snapshot
 from tests.fakes.orchestrators import ScriptedBuilder, echo
 from tests.integration.runtime_worker.worker import Caller, RunningWorker, eventually, running_worker
 
+PRICES = (ModelPrice(Provider.OPENAI, "test-model", Decimal(1), Decimal(2)),)
 TOKENS = 15
 """What a scripted run uses."""
 RATES = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset")
+
+
+@pytest.fixture
+def instance(control_plane: FakeControlPlane) -> OrchestratorSnapshot:
+    """Its model has a price, so that a budget can bound it."""
+    snapshot = instance_snapshot(llm_config_snapshot("http://model.test/v1"), org_id=new_id())
+    return control_plane.put(snapshot, tier="demand", prices=PRICES)
 
 
 async def asked(caller: Caller, instance_id: Any, **body: Any) -> tuple[int, Mapping[str, str], Any]:
@@ -138,7 +149,7 @@ async def test_what_is_used_up_is_refused_until_its_day_or_month_is_over(
     # Another organization on the same worker has lost nothing.
     neighbour = await worker.sign_in(new_id())
     snapshot = instance_snapshot(llm_config_snapshot("http://model.test/v1"), org_id=neighbour.org_id)
-    theirs = control_plane.put(snapshot, tier="demand")
+    theirs = control_plane.put(snapshot, tier="demand", prices=PRICES)
     control_plane.limits[neighbour.org_id] = OrganizationLimits(**limits)
     assert (await asked(neighbour, theirs.instance_id))[0] == 200
 
@@ -344,3 +355,51 @@ async def test_while_redis_takes_no_writes_requests_pass_or_not_as_it_was_set(
         assert (health["dependencies"]["limits"], health["limits_when_uncounted"]) == ("down", when)
         assert ready == (200 if when == "open" else 503)
         assert (await member.call("GET", "/conversations"))[0] == 200
+
+
+async def test_an_organization_that_is_over_its_budget_is_refused_also_when_redis_has_lost_everything(
+    worker: RunningWorker, control_plane: FakeControlPlane, member: Caller, instance: OrchestratorSnapshot
+) -> None:
+    limit(control_plane, member, budget_micros=500_000)
+    assert (await asked(member, instance.instance_id))[0] == 200
+    await worker.worker.redis.flushall()
+    control_plane.counted[member.org_id] = Counted(1, 1, TOKENS, TOKENS, 500_000)
+    questions = control_plane.questions_what_is_counted
+    again = await worker.sign_in(member.org_id)
+
+    status, _, problem = await asked(again, instance.instance_id)
+
+    assert (status, problem["code"]) == (429, "RL-0006")
+    assert (await asked(again, instance.instance_id))[0] == 429
+    assert control_plane.questions_what_is_counted == questions + 1
+    # Another organization on the same worker has spent nothing.
+    neighbour = await worker.sign_in(new_id())
+    snapshot = instance_snapshot(llm_config_snapshot("http://model.test/v1"), org_id=neighbour.org_id)
+    theirs = control_plane.put(snapshot, tier="demand", prices=PRICES)
+    control_plane.limits[neighbour.org_id] = OrganizationLimits(budget_micros=500_000)
+    assert (await asked(neighbour, theirs.instance_id))[0] == 200
+
+
+async def test_where_a_budget_holds_a_model_without_a_price_is_not_asked(
+    worker: RunningWorker, control_plane: FakeControlPlane, builder: ScriptedBuilder
+) -> None:
+    priced = llm_config_snapshot("http://model.test/v1")
+    unpriced = llm_config_snapshot("http://model.test/v1", model_name="nobody-knows")
+    snapshot = instance_snapshot(priced, unpriced, fallback_llm_config_id=str(unpriced.id), org_id=new_id())
+    instance = control_plane.put(snapshot, tier="demand", prices=PRICES)
+    member = await worker.sign_in(instance.org_id)
+    assert (await asked(member, instance.instance_id))[0] == 200
+    limit(control_plane, member, budget_micros=500_000)
+    await LimitsInvalidator(worker.worker.redis).organization_changed(member.org_id)
+
+    status, _, problem = await asked(member, instance.instance_id)
+
+    assert (status, problem["code"]) == (409, "RE-0005")
+    assert "openai/nobody-knows" in problem["detail"]
+    assert "test-model" not in problem["detail"]
+    assert (await used(worker, member)).messages_today == 1, "nothing is left set aside"
+    assert (await used(worker, member)).running == 0
+    free = ModelPrice(Provider.OPENAI, "nobody-knows", Decimal(0), Decimal(0))
+    control_plane.put(instance, prices=(*PRICES, free))
+    await worker.worker.reconciler.look()
+    assert (await asked(member, instance.instance_id))[0] == 200
