@@ -68,10 +68,12 @@ redis *arguments:
 openapi:
     @uv run -q cadence openapi
 
+# What is imported is compiled once for all processes of a run, also where the environment says to keep no bytecode.
+
 # Run the tests, all of them or those named (options: pytest's)
 [group('develop')]
 test *arguments:
-    @uv run -q pytest -n 2 --dist loadgroup "$@"
+    @env -u PYTHONDONTWRITEBYTECODE uv run -q pytest -n 2 --dist loadgroup "$@"
 
 # Check style, types and who imports whom
 [group('develop')]

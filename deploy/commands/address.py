@@ -3,12 +3,9 @@
 import asyncio
 from typing import Annotated
 
-import aiohttp
 import typer
 
 from deploy.commands.options import DEFAULT_DATA_DIR, DataDirOption, running_stack
-from deploy.demo.api import CadenceAPI
-from deploy.stack.conversation import find_orchestrator
 from deploy.stack.data_dir import DataDirectory
 from deploy.stack.secrets import load_or_create
 
@@ -24,6 +21,11 @@ def url(
     directory = DataDirectory(data_dir)
     base_url = running_stack(directory).url
     secrets = load_or_create(directory)
+    # Here, so that no other command waits for these to be loaded.
+    import aiohttp
+
+    from deploy.demo.api import CadenceAPI
+    from deploy.stack.conversation import find_orchestrator
 
     async def look_up() -> str:
         async with aiohttp.ClientSession() as session:

@@ -3,13 +3,9 @@
 import asyncio
 from typing import Annotated
 
-import aiohttp
 import typer
-from rich.console import Console
 
 from deploy.commands.options import DEFAULT_DATA_DIR, DataDirOption, JsonOption, running_stack
-from deploy.demo.api import CadenceAPI
-from deploy.stack.conversation import Conversation, find_orchestrator
 from deploy.stack.data_dir import DataDirectory
 from deploy.stack.secrets import StackSecrets, load_or_create
 
@@ -51,6 +47,10 @@ def token(
     """
     directory = DataDirectory(data_dir)
     url = running_stack(directory).url
+    # Here, so that no other command waits for these to be loaded.
+    import aiohttp
+
+    from deploy.demo.api import CadenceAPI
 
     async def log_in() -> str:
         async with aiohttp.ClientSession() as session:
@@ -67,6 +67,12 @@ def _login(directory: DataDirectory, username: str | None, password: str | None)
 
 
 async def _talk(url: str, login: tuple[str, str], instance: str | None, message: str | None, *, as_json: bool) -> None:
+    import aiohttp
+    from rich.console import Console
+
+    from deploy.demo.api import CadenceAPI
+    from deploy.stack.conversation import Conversation, find_orchestrator
+
     # A run may take minutes; only silence is an error, and the server breaks it every 15 s.
     timeout = aiohttp.ClientTimeout(total=None, sock_read=60)
     async with aiohttp.ClientSession(timeout=timeout) as session:

@@ -2,18 +2,16 @@
 
 import asyncio
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import typer
-from redis.asyncio import Redis
-from rich.table import Table
 
 from deploy.commands.options import DEFAULT_DATA_DIR, DataDirOption, JsonOption, running_stack
-from deploy.commands.tables import print_table
 from deploy.stack.data_dir import DataDirectory
-from shared.clock import SystemClock
-from shared.workers import WorkerRecord, WorkerRegistry
+
+if TYPE_CHECKING:
+    from shared.workers import WorkerRecord
 
 
 def health(data_dir: DataDirOption = DEFAULT_DATA_DIR, as_json: JsonOption = False) -> None:
@@ -43,6 +41,10 @@ def stats(data_dir: DataDirOption = DEFAULT_DATA_DIR, as_json: JsonOption = Fals
 
     Example: cadence stats --json
     """
+    from rich.table import Table
+
+    from deploy.commands.tables import print_table
+
     url = os.environ.get("CADENCE_REDIS_URL") or running_stack(DataDirectory(data_dir)).backing["CADENCE_REDIS_URL"]
     records = asyncio.run(_live_workers(url))
     if as_json:
@@ -60,7 +62,13 @@ def stats(data_dir: DataDirOption = DEFAULT_DATA_DIR, as_json: JsonOption = Fals
     print_table(table)
 
 
-async def _live_workers(redis_url: str) -> list[WorkerRecord]:
+async def _live_workers(redis_url: str) -> "list[WorkerRecord]":
+    # Here, so that no other command waits for these to be loaded.
+    from redis.asyncio import Redis
+
+    from shared.clock import SystemClock
+    from shared.workers import WorkerRegistry
+
     async with Redis.from_url(redis_url) as client:
         return list(await WorkerRegistry(client, SystemClock()).live())
 

@@ -2,9 +2,8 @@
 
 import asyncio
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import aiohttp
 import msgspec
 import typer
 from rich.console import Console
@@ -13,13 +12,12 @@ from rich.markup import escape
 from deploy.commands.options import JsonOption
 from deploy.commands.plugin_check import IndexOption
 from deploy.plugins import packing
-from deploy.plugins.checking import Checks
 from deploy.plugins.scaffold import create_plugin
-from deploy.plugins.starting import start_plugin
 from deploy.plugins.telling import AsJson, ForPeople
-from deploy.plugins.terminal import PluginChat, demo_model
-from shared.logging import configure_logging
 from shared.packages import digest_of
+
+if TYPE_CHECKING:
+    from deploy.plugins.checking import Checks
 
 PluginPath = Annotated[Path, typer.Argument(help="The plugin's folder.")]
 
@@ -60,6 +58,10 @@ def run(
 
     Example: cadence plugin run weather -m "How much rain does Bonn expect?" --set units=inch
     """
+    # Here, so that no other command waits for these to be loaded.
+    from deploy.plugins.checking import Checks
+    from shared.logging import configure_logging
+
     configure_logging("WARNING", "console")
     console = Console(soft_wrap=True)
     telling = AsJson(console) if as_json else ForPeople(console)
@@ -98,9 +100,14 @@ def pack(
 
 
 async def _chat(
-    path: Path, settings: list[str], message: str | None, telling: AsJson | ForPeople, checks: Checks
+    path: Path, settings: list[str], message: str | None, telling: AsJson | ForPeople, checks: "Checks"
 ) -> bool:
     """Whether every call worked."""
+    import aiohttp
+
+    from deploy.plugins.starting import start_plugin
+    from deploy.plugins.terminal import PluginChat, demo_model
+
     harness = await start_plugin(path, settings, checks)
     async with harness, demo_model() as model_url, aiohttp.ClientSession() as session:
         chat = PluginChat(harness, session, model_url, telling)

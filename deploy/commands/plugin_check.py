@@ -2,7 +2,7 @@
 
 import asyncio
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from deploy.commands.options import JsonOption
-from deploy.plugins.checking import Checks, Finding
 from deploy.plugins.packing import package_of
-from shared.logging import configure_logging
-from shared.packages.inspection.preparation import PreparedPackage
+
+if TYPE_CHECKING:
+    from deploy.plugins.checking import Finding
+    from shared.packages.inspection.preparation import PreparedPackage
 
 IndexOption = Annotated[
     str | None,
@@ -34,6 +35,10 @@ def check(
 
     Example: cadence plugin check weather
     """
+    # Here, so that no other command waits for these to be loaded.
+    from deploy.plugins.checking import Checks
+    from shared.logging import configure_logging
+
     configure_logging("WARNING", "console")
     checked = asyncio.run(Checks(index_url=index_url).check(package_of(path)))
     if isinstance(checked, list):
@@ -49,7 +54,7 @@ def check(
         _tell_manifest(checked)
 
 
-def _tell_findings(path: Path, findings: list[Finding], *, as_json: bool) -> None:
+def _tell_findings(path: Path, findings: "list[Finding]", *, as_json: bool) -> None:
     if as_json:
         typer.echo(msgspec.json.encode({"findings": findings}))
         return
@@ -60,7 +65,7 @@ def _tell_findings(path: Path, findings: list[Finding], *, as_json: bool) -> Non
         console.print(f"  [red]·[/] [dim]{escape(where)}[/] {escape(finding.message)}")
 
 
-def _tell_manifest(checked: PreparedPackage) -> None:
+def _tell_manifest(checked: "PreparedPackage") -> None:
     manifest = checked.manifest
     console = Console(soft_wrap=True, highlight=False)
     console.print(f"[green]✓[/] {escape(manifest.pid)}@{escape(manifest.version)} would be taken")

@@ -4,9 +4,8 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import aiohttp
 import msgspec
 import typer
 from rich.console import Console
@@ -14,11 +13,12 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from deploy.commands.options import DEFAULT_DATA_DIR, DataDirOption, JsonOption, running_stack
-from deploy.demo.api import CadenceAPI, CallRefused
 from deploy.plugins.packing import package_of
-from deploy.plugins.pushing import activate, find_organization, upload
 from deploy.stack.data_dir import DataDirectory
 from deploy.stack.secrets import load_or_create
+
+if TYPE_CHECKING:
+    from deploy.demo.api import CallRefused
 
 UPLOAD_SECONDS = 180.0
 
@@ -49,6 +49,9 @@ def push(
 
     Example: cadence plugin push weather --org Demo --use-in "Demo assistant"
     """
+    # Here, so that no other command waits for these to be loaded.
+    from deploy.demo.api import CallRefused
+
     package = package_of(path)
     directory, is_here = DataDirectory(data_dir), url is None
     if url is None:
@@ -88,6 +91,11 @@ async def _push(
     *,
     is_quiet: bool,
 ) -> dict[str, Any]:
+    import aiohttp
+
+    from deploy.demo.api import CadenceAPI
+    from deploy.plugins.pushing import activate, find_organization, upload
+
     timeout = aiohttp.ClientTimeout(total=UPLOAD_SECONDS)
     async with aiohttp.ClientSession(timeout=timeout) as session:
         api = CadenceAPI(url, session)
@@ -123,7 +131,7 @@ def _progress(size_bytes: int, *, is_quiet: bool) -> Iterator[Any]:
         yield on_sent
 
 
-def _tell_refusal(refused: CallRefused, *, as_json: bool) -> None:
+def _tell_refusal(refused: "CallRefused", *, as_json: bool) -> None:
     if as_json:
         reasons = [{"field": field, "message": message} for field, message in refused.reasons]
         typer.echo(msgspec.json.encode({"code": refused.code, "detail": refused.detail, "errors": reasons}))

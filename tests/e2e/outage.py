@@ -11,9 +11,9 @@ from tests.e2e.running import RunningStack
 
 
 async def pids(stack: RunningStack) -> dict[str, int]:
-    """By the slug of the process."""
-    status = await asyncio.to_thread(stack.status)
-    return {process["slug"]: process["pid"] for process in status["processes"]}
+    """By the slug of the process, of those that run."""
+    processes = await asyncio.to_thread(stack.processes)
+    return {process.slug: process.pid for process in processes if process.pid is not None}
 
 
 @asynccontextmanager

@@ -8,9 +8,10 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from deploy.local.ports import free_port
+from deploy.stack.data_dir import DataDirectory
+from deploy.stack.health import ProcessReport, inspect
 
 UP_SECONDS = 120
 
@@ -57,10 +58,12 @@ class RunningStack:
     def output(self) -> str:
         return self.output_path.read_text()
 
-    def status(self) -> dict[str, Any]:
-        run = self.run("status", "--json")
-        parsed: dict[str, Any] = json.loads(run.stdout)
-        return parsed
+    def processes(self) -> list[ProcessReport]:
+        """What `cadence status` shows. Asked in this process: tests do so again and again while they wait."""
+        directory = DataDirectory(self.data_dir)
+        state = directory.state()
+        assert state is not None, f"nothing runs:\n{self.output}"
+        return inspect(directory, state)
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Another `cadence` command on the same data directory."""

@@ -89,7 +89,7 @@ async def test_others_are_served_while_one_tenant_attacks(stack: RunningStack, h
 
     await attacks
     assert answered >= 1
-    assert all(process["is_healthy"] for process in stack.status()["processes"]), stack.status()
+    assert all(process.is_healthy for process in stack.processes()), stack.processes()
 
 
 async def test_the_circuit_of_a_plugin_that_keeps_crashing_is_seen_by_an_operator(
@@ -114,7 +114,7 @@ async def test_plugins_run_in_processes_of_their_own_that_end_with_their_worker(
     stack: RunningStack, tenant: Tenant
 ) -> None:
     await asks(tenant, HARMLESS)
-    processes = {process["pid"]: process["slug"] for process in stack.status()["processes"]}
+    processes = {process.pid: process.slug for process in stack.processes() if process.pid is not None}
     workers = [pid for pid, slug in processes.items() if slug.startswith("worker")]
     hosts = {pid: worker for worker in workers for pid in children(worker) if is_host(pid)}
     assert hosts
@@ -133,7 +133,7 @@ async def test_plugins_run_in_processes_of_their_own_that_end_with_their_worker(
         assert time.monotonic() < deadline
         await asyncio.sleep(0.05)
     async with asyncio.timeout(WAIT_SECONDS):
-        while len([p for p in stack.status()["processes"] if p["is_healthy"]]) < len(processes):
+        while len([p for p in stack.processes() if p.is_healthy]) < len(processes):
             await asyncio.sleep(0.2)
 
 

@@ -99,7 +99,7 @@ async def test_seeding_again_changes_nothing_but_the_address_of_the_model(demo: 
         await client.login(username, password)
         path = f"/api/orgs/{first.org_id}"
         moved = await client.made("GET", f"{path}/llm-configs/{first.llm_config_id}")
-        model_url = next(p["url"] for p in demo.status()["processes"] if p["slug"] == "demo-model") + "/v1"
+        model_url = next(p.url for p in demo.processes() if p.slug == "demo-model") + "/v1"
         second = await seed(demo.url, username, password, model_url)
         back = await client.made("GET", f"{path}/llm-configs/{first.llm_config_id}")
         kinds = ("llm-configs", "plugins", "orchestrators", "users")

@@ -8,6 +8,7 @@ import pytest
 from openai import AsyncOpenAI
 
 from tests.e2e.client import Answer, Client, Stream
+from tests.e2e.outage import pids
 from tests.e2e.running import RunningStack
 from tests.e2e.tenant import Tenant
 
@@ -112,10 +113,10 @@ async def test_a_disabled_credential_is_used_no_longer(tenant: Tenant) -> None:
 
 
 async def test_the_chat_goes_on_when_one_of_two_workers_is_killed(stack: RunningStack, tenant: Tenant) -> None:
-    serving = {worker["slug"]: worker for worker in stack.status()["processes"] if worker["slug"].startswith("worker")}
+    serving = {slug: pid for slug, pid in (await pids(stack)).items() if slug.startswith("worker")}
     assert len(serving) == 2
     for victim in serving.values():
-        os.kill(victim["pid"], signal.SIGKILL)
+        os.kill(victim, signal.SIGKILL)
         run = await _stream_in_the_end(tenant)
         assert run.is_completed
         await _until_all_workers_live(stack, len(serving))
@@ -171,9 +172,9 @@ async def _stream_in_the_end(tenant: Tenant) -> Stream:
 async def _until_all_workers_live(stack: RunningStack, count: int) -> None:
     async with asyncio.timeout(SETTLED_SECONDS):
         while True:
-            status = await asyncio.to_thread(stack.status)
-            workers = [p for p in status["processes"] if p["slug"].startswith("worker")]
-            if len(workers) == count and all(worker["health"] == "ready" for worker in workers):
+            processes = await asyncio.to_thread(stack.processes)
+            workers = [process for process in processes if process.slug.startswith("worker")]
+            if len(workers) == count and all(worker.health == "ready" for worker in workers):
                 return
             await asyncio.sleep(0.2)
 

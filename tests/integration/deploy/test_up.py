@@ -1,5 +1,6 @@
 """`cadence up` as a command: started, watched, stopped, interrupted, killed, and started again."""
 
+import json
 import os
 import signal
 import socket
@@ -16,6 +17,8 @@ from deploy.local.ports import accepts
 from tests.e2e.running import RunningStack, cadence
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("up"), pytest.mark.timeout(180)]
+
+READY = "Cadence is ready at"
 
 
 @pytest.fixture(scope="module")
@@ -51,14 +54,13 @@ def processes_of(stack: RunningStack) -> set[int]:
 
 def pid_of(stack: RunningStack, slug: str) -> int | None:
     """None while it is being started."""
-    (pid,) = [process["pid"] for process in stack.status()["processes"] if process["slug"] == slug]
-    assert pid is None or isinstance(pid, int)
+    (pid,) = [process.pid for process in stack.processes() if process.slug == slug]
     return pid
 
 
 def test_it_says_where_to_go_and_who_may_log_in(stack: RunningStack) -> None:
     username, password = stack.credentials()
-    assert f"Cadence is ready at {stack.url}" in stack.output
+    assert f"{READY} {stack.url}" in stack.output
     assert username in stack.output
     assert password in stack.output
 
@@ -83,9 +85,9 @@ def test_a_second_one_says_that_it_runs_already_and_where(stack: RunningStack) -
 
 
 def test_status_shows_every_process_healthy(stack: RunningStack) -> None:
-    run = stack.run("status")
-    assert run.returncode == 0
-    slugs = {process["slug"] for process in stack.status()["processes"] if process["is_healthy"]}
+    assert stack.run("status").returncode == 0
+    told = json.loads(stack.run("status", "--json").stdout)
+    slugs = {process["slug"] for process in told["processes"] if process["is_healthy"]}
     assert slugs == {"postgres", "mongo", "valkey", "nats", "control-plane", "worker-1"}
 
 
@@ -118,17 +120,18 @@ def test_a_killed_process_comes_back(stack: RunningStack, slug: str) -> None:
     assert before is not None
     os.kill(before, signal.SIGKILL)
     wait_for(lambda: pid_of(stack, slug) not in (None, before), f"{slug} started again")
-    wait_for(lambda: all(p["is_healthy"] for p in stack.status()["processes"]), "all healthy")
+    wait_for(lambda: all(p.is_healthy for p in stack.processes()), "all healthy")
 
 
 def test_after_a_kill_nothing_is_left_and_the_next_one_starts_with_everything_kept(stack: RunningStack) -> None:
-    credentials = stack.credentials()
+    credentials, ready = stack.credentials(), stack.output.count(READY)
     stack.process.kill()
     stack.process.wait()
     wait_for(lambda: not processes_of(stack), "children gone")
     assert stack.run("status").returncode == 3
     stack.process = RunningStack(stack.data_dir, port=stack.port).process
-    wait_for(lambda: stack.run("status").returncode == 0, "running again")
+    wait_for(lambda: stack.output.count(READY) > ready, "running again")
+    assert stack.run("status").returncode == 0
     assert stack.credentials() == credentials
     assert stack.run("token").returncode == 0
 

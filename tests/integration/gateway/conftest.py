@@ -9,12 +9,16 @@ import aiohttp
 import pytest
 from granian.constants import Interfaces
 from granian.server.embed import Server
+from litestar import Litestar
 from redis.asyncio import Redis
 
-from control_plane.app import create_app
+from control_plane.wiring import Resources
 from deploy.local.ports import accepts, free_port
 from tests.fakes.worker_server import WorkerServer, worker_server
 from tests.integration.control_plane.callers import control_plane_settings
+from tests.integration.control_plane.conftest import routes
+
+__all__ = ["client", "gateway_url", "routes", "workers"]
 
 SECONDS = 10.0
 
@@ -26,10 +30,13 @@ async def workers(redis: Redis) -> AsyncIterator[list[WorkerServer]]:
 
 
 @pytest.fixture
-async def gateway_url(postgres_url: str, redis_url: str, nats_url: str, tmp_path: Path) -> AsyncIterator[str]:
+async def gateway_url(
+    routes: Litestar, postgres_url: str, redis_url: str, nats_url: str, tmp_path: Path
+) -> AsyncIterator[str]:
     settings = control_plane_settings(postgres_url, redis_url, nats_url, tmp_path)
     port = free_port()
-    server = Server(create_app(settings), address="127.0.0.1", port=port, interface=Interfaces.ASGI, log_enabled=False)
+    routes.state.resources = Resources(settings)
+    server = Server(routes, address="127.0.0.1", port=port, interface=Interfaces.ASGI, log_enabled=False)
     serving = asyncio.create_task(server.serve())
     async with asyncio.timeout(SECONDS):
         while not accepts(port):
