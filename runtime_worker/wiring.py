@@ -175,7 +175,7 @@ class Worker:
 
         self.retention = Retention(self._mongo, self.control_plane.retention, self.topology.leads)
         self._backlog = SaveBacklog(self.store)
-        self._locks = RunLocks(self.redis, self.worker_id, self.table, self._backlog.claims)
+        self._locks = RunLocks(self.redis, self.worker_id, self.table, self._backlog.claims, self._backlog.has)
         self._journal = EventJournal(
             self.redis, keep_seconds=settings.serving.resume_seconds, may_show=self._locks.may_show
         )
