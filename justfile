@@ -92,7 +92,7 @@ check: lint test
 isolation:
     @uv run -q pytest -q --matrix -k "isolation_matrix or isolation_timing or canaries" tests/integration/control_plane tests/integration/runtime_worker tests/e2e/test_canaries.py
 
-# Measure: `streaming` against a plain relay, `plugins` in their hosts, `engines`, the `fleet`, the `control-plane` (options: see --help)
+# Measure: `streaming` against a plain relay, `plugins` in their hosts, `engines`, the `fleet`, `idle` streams, the `control-plane` (options: see --help)
 [group('develop')]
 bench *options:
     @uv run -q python -m tests.benchmarks "$@"

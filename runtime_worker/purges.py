@@ -20,8 +20,8 @@ from runtime_worker.pool.pool import OrchestratorPool
 from runtime_worker.stream.journal import events_key
 from runtime_worker.turn.backlog import SaveBacklog
 from runtime_worker.turn.cancellation import cancel_key
+from runtime_worker.turn.claims import record_key
 from runtime_worker.turn.run import RunTable
-from runtime_worker.turn.run_locks import record_key
 from shared.errors import DomainError, NotFound
 from shared.logging import get_logger
 from shared.purges import PendingPurge, PurgePage, PurgeReport

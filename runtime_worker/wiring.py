@@ -185,7 +185,7 @@ class Worker:
             clock,
         )
         self._backlog = SaveBacklog(self.store)
-        self._locks = RunLocks(self.redis, self.worker_id, self.table, self._backlog.claims)
+        self._locks = RunLocks(self.redis, self.worker_id, self.table, self._backlog.claims, self._backlog.has)
         self._journal = EventJournal(
             self.redis, keep_seconds=settings.serving.resume_seconds, may_show=self._locks.may_show
         )

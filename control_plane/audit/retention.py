@@ -1,29 +1,12 @@
 """Entries are kept for as long as the settings say. What is left still begins where it is said to begin."""
 
-import asyncio
 from datetime import timedelta
 
 from sqlalchemy import delete, func, select
-from sqlalchemy.exc import SQLAlchemyError
 
 from control_plane.audit.tables import PLATFORM, AuditChain, AuditEntry
 from control_plane.database.engine import Database
 from shared.clock import Clock
-from shared.logging import get_logger
-
-EVERY_SECONDS = 6 * 3600.0
-
-log = get_logger(__name__)
-
-
-async def keep_retention(database: Database, clock: Clock, days: int) -> None:
-    """Prune now and every six hours, until cancelled."""
-    while True:
-        try:
-            await prune(database, clock, days)
-        except (SQLAlchemyError, OSError) as error:
-            log.warning("audit_not_pruned", reason=type(error).__name__)
-        await asyncio.sleep(EVERY_SECONDS)
 
 
 async def prune(database: Database, clock: Clock, days: int) -> int:

@@ -1,30 +1,14 @@
 """Single runs and calls are kept for as long as the settings say; the sums of days are kept with their organization."""
 
-import asyncio
 from datetime import datetime, timedelta
 
 from sqlalchemy import Table, delete, select, tuple_
-from sqlalchemy.exc import SQLAlchemyError
 
 from control_plane.database.engine import Database
 from control_plane.usage.tables import UsageCall, UsageRun
 from shared.clock import Clock
-from shared.logging import get_logger
 
-EVERY_SECONDS = 6 * 3600.0
 BATCH = 5_000
-
-log = get_logger(__name__)
-
-
-async def keep_retention(database: Database, clock: Clock, days: int) -> None:
-    """Prune now and every six hours, until cancelled."""
-    while True:
-        try:
-            await prune(database, clock, days)
-        except (SQLAlchemyError, OSError) as error:
-            log.warning("usage_not_pruned", reason=type(error).__name__)
-        await asyncio.sleep(EVERY_SECONDS)
 
 
 async def prune(database: Database, clock: Clock, days: int) -> int:

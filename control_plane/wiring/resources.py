@@ -11,11 +11,12 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from control_plane.api_keys.records import keep_api_key_uses, load_api_key
-from control_plane.audit.retention import keep_retention
+from control_plane.audit.retention import prune as prune_audit
 from control_plane.auth.grants import load_grant
 from control_plane.auth.passwords import Passwords
 from control_plane.auth.throttle import LoginThrottle
 from control_plane.database.engine import Database, create_engine, scoped
+from control_plane.database.retention import keep_pruned
 from control_plane.events.background import stop_this_process
 from control_plane.events.publisher import publisher_for
 from control_plane.gateway.directory import WorkerDirectory
@@ -29,7 +30,7 @@ from control_plane.single_sign_on.attempts import LoginAttempts
 from control_plane.single_sign_on.provider import OpenIDProvider
 from control_plane.tiers.limits import load_limits
 from control_plane.usage.counted import load_counted
-from control_plane.usage.retention import keep_retention as keep_usage_retention
+from control_plane.usage.retention import prune as prune_usage
 from control_plane.usage.stream import UsageCounter
 from control_plane.workers.client import WorkerClient
 from shared.background import BackgroundTasks
@@ -138,9 +139,9 @@ class Resources:
         tasks.start("usage", usage_counter(self).run())
         tasks.start("purges", self.purge_finisher.run())
         if days := self.settings.usage_retention_days:
-            tasks.start("usage-retention", keep_usage_retention(self.database, self.clock, days))
+            tasks.start("usage-retention", keep_pruned("usage", partial(prune_usage, self.database, self.clock, days)))
         if days := self.settings.audit_retention_days:
-            tasks.start("audit-retention", keep_retention(self.database, self.clock, days))
+            tasks.start("audit-retention", keep_pruned("audit", partial(prune_audit, self.database, self.clock, days)))
         try:
             async with self.gateway.running():
                 yield

@@ -21,9 +21,8 @@ from runtime_worker.http.chat_completions import (
 from runtime_worker.http.chat_schemas import ChatCompletionAnswer, ChatCompletionBody, ModelList, turn_of
 from runtime_worker.http.openapi import documented
 from runtime_worker.http.problems import answer_openai_error
-from runtime_worker.http.runs import replayed
 from runtime_worker.http.schemas import CentralCompletionAnswer, CentralCompletionBody
-from runtime_worker.http.turns import AFTER_A_RUN, BEFORE_A_RUN, answered, begun, followed
+from runtime_worker.http.turns import AFTER_A_RUN, BEFORE_A_RUN, answered, begun, streamed
 from runtime_worker.http.visits import TOKEN_HEADER, Guest, Visit, VisitGuard, token_for, who_talks
 from runtime_worker.turn.request import TurnRequest
 from runtime_worker.wiring import Worker
@@ -57,17 +56,11 @@ async def stream_of_point(
     body = await read_body(request, CentralCompletionBody)
     guest = who_talks(worker, visit, token or body.conversation_token, body.conversation_id)
     run = await begun(request, worker, guest.grant, _turn(visit, guest, body, is_followed=True))
-    user_id = guest.grant.user_id
-    if isinstance(run, UUID):
-        await worker.repeats.until_begun(org_id, run)
-        record = await worker.runs.get(org_id, run, user_id=user_id)
-        again = replayed(await worker.replays.open(org_id, run, user_id=user_id, after_seq=0))
-        again.headers.update(
-            _headers(record.conversation_id, token_for(worker, visit, user_id, record.conversation_id))
-        )
-        return again
-    token = token_for(worker, visit, user_id, run.conversation_id)
-    return followed(worker, run, _headers(run.conversation_id, token))
+
+    def headers_for(_: UUID, conversation_id: UUID) -> dict[str, str]:
+        return _headers(conversation_id, token_for(worker, visit, guest.grant.user_id, conversation_id))
+
+    return await streamed(worker, guest.grant, org_id, run, headers_for=headers_for)
 
 
 @post(
@@ -91,16 +84,8 @@ async def chat_of_point(
     answer = await answered(request, worker, guest.grant, org_id, run)
     record = answer.record
     token = token_for(worker, visit, guest.grant.user_id, record.conversation_id)
-    completion = CentralCompletionAnswer(
-        run_id=record.run_id,
-        conversation_id=record.conversation_id,
-        message_id=record.message_id,
-        response=answer.text,
-        agent_hops=record.agent_hops,
-        current_agent=record.current_agent,
-        usage=answer.usage,
-        conversation_token=token,
-    )
+    completion = CentralCompletionAnswer.of(record, answer.text, answer.usage)
+    completion = msgspec.structs.replace(completion, conversation_token=token)
     return Response(completion, headers=_headers(record.conversation_id, token))
 
 

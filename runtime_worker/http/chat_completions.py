@@ -24,8 +24,7 @@ from runtime_worker.http.chat_schemas import (
 )
 from runtime_worker.http.openapi import documented
 from runtime_worker.http.problems import answer_openai_error
-from runtime_worker.http.runs import replayed
-from runtime_worker.http.turns import AFTER_A_RUN, BEFORE_A_RUN, answered, begun, followed
+from runtime_worker.http.turns import AFTER_A_RUN, BEFORE_A_RUN, answered, begun, streamed
 from runtime_worker.http.visits import TOKEN_HEADER
 from runtime_worker.stream.chat_chunks import ChatChunks
 from runtime_worker.stream.sse import HEARTBEAT
@@ -125,14 +124,14 @@ async def complete(
         names = _names(to, record.run_id, record.conversation_id)
         completion = completion_of(record.run_id, record.started_at, str(to.model), answer.text, answer.usage, names)
         return Response(completion, headers=_headers(names))
-    if isinstance(run, UUID):
-        await worker.repeats.until_begun(to.org_id, run)
-        record = await worker.runs.get(to.org_id, run, user_id=grant.user_id)
-        events = await worker.replays.open(to.org_id, run, user_id=grant.user_id, after_seq=0)
-        again = replayed(_retold(events, chunks(record.run_id, record.started_at)))
-        again.headers.update(_headers(_names(to, run, record.conversation_id)))
-        return again
-    return followed(worker, run, _headers(_names(to, run.run_id, run.conversation_id)))
+    return await streamed(
+        worker,
+        grant,
+        to.org_id,
+        run,
+        headers_for=lambda run_id, conversation_id: _headers(_names(to, run_id, conversation_id)),
+        retold=lambda events, record: _retold(events, chunks(record.run_id, record.started_at)),
+    )
 
 
 def _chunks(run_id: UUID, created: datetime, *, model: str, with_usage: bool) -> ChatChunks:

@@ -11,9 +11,8 @@ from runtime_worker.engines.choices import typed_config
 from runtime_worker.http.auth import AnyRequest, may
 from runtime_worker.http.bodies import read_body
 from runtime_worker.http.openapi import documented
-from runtime_worker.http.runs import replayed
 from runtime_worker.http.schemas import AddressedCompletionBody, CompletionAnswer, CompletionBody, StartersOut
-from runtime_worker.http.turns import AFTER_A_RUN, BEFORE_A_RUN, answered, begun, followed
+from runtime_worker.http.turns import AFTER_A_RUN, BEFORE_A_RUN, answered, begun, streamed
 from runtime_worker.turn.request import TurnRequest
 from runtime_worker.wiring import Worker
 from shared.errors import OrchestratorDeactivated, OrchestratorNotLoaded
@@ -98,12 +97,7 @@ async def _stream(
     request: AnyRequest, worker: Worker, grant: Grant, org_id: UUID, instance_id: UUID, body: CompletionBody
 ) -> Response[Any]:
     run = await begun(request, worker, grant, _turn(org_id, instance_id, body, is_followed=True))
-    if isinstance(run, UUID):
-        await worker.repeats.until_begun(org_id, run)
-        return replayed(await worker.replays.open(org_id, run, user_id=grant.user_id, after_seq=0))
-    if run.is_lost:
-        return replayed(await worker.replays.open(org_id, run.run_id, user_id=grant.user_id, after_seq=0))
-    return followed(worker, run)
+    return await streamed(worker, grant, org_id, run)
 
 
 async def _chat(
@@ -111,16 +105,7 @@ async def _chat(
 ) -> CompletionAnswer:
     run = await begun(request, worker, grant, _turn(org_id, instance_id, body, is_followed=False))
     answer = await answered(request, worker, grant, org_id, run)
-    record = answer.record
-    return CompletionAnswer(
-        run_id=record.run_id,
-        conversation_id=record.conversation_id,
-        message_id=record.message_id,
-        response=answer.text,
-        agent_hops=record.agent_hops,
-        current_agent=record.current_agent,
-        usage=answer.usage,
-    )
+    return CompletionAnswer.of(answer.record, answer.text, answer.usage)
 
 
 def _turn(org_id: UUID, instance_id: UUID, body: CompletionBody, *, is_followed: bool) -> TurnRequest:

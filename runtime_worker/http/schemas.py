@@ -1,7 +1,7 @@
 """What comes in and goes out of the worker's routes."""
 
 from datetime import datetime
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -61,6 +61,18 @@ class CompletionAnswer(msgspec.Struct, frozen=True):
     agent_hops: int
     current_agent: str | None
     usage: TokenUsage
+
+    @classmethod
+    def of(cls, record: RunRecord, text: str, usage: TokenUsage) -> Self:
+        return cls(
+            run_id=record.run_id,
+            conversation_id=record.conversation_id,
+            message_id=record.message_id,
+            response=text,
+            agent_hops=record.agent_hops,
+            current_agent=record.current_agent,
+            usage=usage,
+        )
 
 
 class CentralCompletionAnswer(CompletionAnswer, frozen=True):

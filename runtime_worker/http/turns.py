@@ -1,6 +1,7 @@
 """What every way of talking to an instance has in common: beginning a turn, following it, waiting for its answer."""
 
 import asyncio
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 from uuid import UUID
 
@@ -9,6 +10,7 @@ from litestar import Response
 
 from runtime_worker.conversations.base import RunRecord, TokenUsage
 from runtime_worker.http.auth import AnyRequest, admission_of, api_key_of
+from runtime_worker.http.runs import replayed
 from runtime_worker.stream.response import EventStreamResponse
 from runtime_worker.turn.request import TurnRequest
 from runtime_worker.turn.run import Run
@@ -95,9 +97,34 @@ async def _started(worker: Worker, grant: Grant, turn: TurnRequest) -> Run:
             turn = msgspec.structs.replace(turn, instance_id=point.instance_id)
 
 
-def followed(worker: Worker, run: Run, headers: dict[str, str] | None = None) -> Response[Any]:
-    """The run as it goes on. `headers` come on top of those of every stream."""
+async def streamed(
+    worker: Worker,
+    grant: Grant,
+    org_id: UUID,
+    run: Run | UUID,
+    *,
+    headers_for: Callable[[UUID, UUID], dict[str, str]] | None = None,
+    retold: Callable[[AsyncIterator[bytes], RunRecord], AsyncIterator[bytes]] | None = None,
+) -> Response[Any]:
+    """The run as it goes on, or from the journal one that an earlier request began or another worker goes on with.
 
+    `headers_for` its id and its conversation's come on top of those of every stream. `retold` is how the events of the
+    journal are said where the caller speaks another protocol.
+    """
+    if isinstance(run, Run) and not run.is_lost:
+        return _followed(worker, run, headers_for(run.run_id, run.conversation_id) if headers_for else {})
+    if isinstance(run, UUID):
+        await worker.repeats.until_begun(org_id, run)
+    run_id = run if isinstance(run, UUID) else run.run_id
+    record = await worker.runs.get(org_id, run_id, user_id=grant.user_id) if headers_for or retold else None
+    events = await worker.replays.open(org_id, run_id, user_id=grant.user_id, after_seq=0)
+    response = replayed(retold(events, record) if retold and record else events)
+    if headers_for and record:
+        response.headers.update(headers_for(run_id, record.conversation_id))
+    return response
+
+
+def _followed(worker: Worker, run: Run, headers: dict[str, str]) -> Response[Any]:
     def client_left() -> None:
         if run.on_disconnect == "cancel":
             run.cancel()
@@ -105,7 +132,7 @@ def followed(worker: Worker, run: Run, headers: dict[str, str] | None = None) ->
     response = EventStreamResponse(
         run.stream, heartbeat_seconds=worker.settings.serving.heartbeat_seconds, on_disconnect=client_left
     )
-    response.headers.update(headers or {})
+    response.headers.update(headers)
     return response
 
 

@@ -19,8 +19,9 @@ SAVE_SECONDS = 2.0
 RETRY_SECONDS = 0.5
 LATE_SECONDS = 5.0
 """How long after MongoDB is there again something may still arrive that was sent before."""
-MAX_WAITING = 5_000
-"""Answers are small; so many are an outage of an hour at full load. Beyond it the oldest are given up, loudly."""
+MAX_WAITING = 20_000
+"""Answers are small; so many are hours of an outage at full load, or all runs of a worker that end at once. Beyond it
+the oldest are given up, loudly."""
 
 log = get_logger(__name__)
 
@@ -40,6 +41,7 @@ class SaveBacklog:
     def __init__(self, store: ConversationStore) -> None:
         self._store = store
         self._waiting: deque[tuple[UUID, TurnEnd | TurnStart]] = deque()
+        self._run_ids: set[UUID] = set()
         self._withdrawn: set[UUID] = set()
         self._has_some = asyncio.Event()
         self._flushing = asyncio.Lock()
@@ -52,6 +54,10 @@ class SaveBacklog:
         return [
             Unstored(org_id, end.run.conversation_id, end.run.run_id, end.run.epoch) for org_id, end in self._waiting
         ]
+
+    def has(self, run_id: UUID) -> bool:
+        """Whether something of this run is kept here."""
+        return run_id in self._run_ids
 
     async def save(self, org_id: UUID, turn: TurnEnd) -> bool:
         """Whether it is stored now. If not, it is kept and stored as soon as possible. Never raises."""
@@ -75,6 +81,7 @@ class SaveBacklog:
     def forget(self, org_id: UUID) -> None:
         """Give up what waits for an organization that is purged."""
         self._waiting = deque((owner, end) for owner, end in self._waiting if owner != org_id)
+        self._run_ids = {end.run.run_id for _, end in self._waiting}
 
     async def settle(self, conversation_id: UUID) -> None:
         """Before a next turn: have this conversation's earlier ends stored, so that its history is whole."""
@@ -100,9 +107,16 @@ class SaveBacklog:
 
     def _keep(self, org_id: UUID, turn: TurnEnd | TurnStart) -> None:
         self._waiting.append((org_id, turn))
+        self._run_ids.add(turn.run.run_id)
         if len(self._waiting) > MAX_WAITING:
-            _tell_lost(*self._waiting.popleft())
+            _tell_lost(*self._oldest())
         self._has_some.set()
+
+    def _oldest(self) -> tuple[UUID, TurnEnd | TurnStart]:
+        """Which is kept no longer."""
+        org_id, turn = self._waiting.popleft()
+        self._run_ids.discard(turn.run.run_id)
+        return org_id, turn
 
     async def _store_one(self, org_id: UUID, turn: TurnEnd | TurnStart) -> None:
         if isinstance(turn, TurnEnd):
@@ -123,7 +137,7 @@ class SaveBacklog:
         except StoreUnavailable:
             return
         except Exception:  # One that can never be stored must not hold up those behind it.
-            org_id, turn = self._waiting.popleft()
+            org_id, turn = self._oldest()
             log.exception("answer_lost", org_id=str(org_id), run_id=str(turn.run.run_id))
 
     async def _flush(self) -> None:
@@ -135,7 +149,7 @@ class SaveBacklog:
                 await self._store_one(org_id, turn)
                 # It may have been given up meanwhile, to make room.
                 if self._waiting and self._waiting[0] is oldest:
-                    self._waiting.popleft()
+                    self._oldest()
             self._has_some.clear()
 
 

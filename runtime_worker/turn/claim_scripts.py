@@ -20,26 +20,34 @@ return redis.call('GET', KEYS[1])
 """
 )
 # Only the holder may renew or release: after an expiry another run may hold the lock, another worker the run.
+# One command for many runs wherever there is one: with thousands of them calling is what costs.
 RENEW = (
     _NOW
     + """
-local lost = {}
-for i = 4, #ARGV, 3 do
-  local at = 2 * (i - 4) / 3 + 2
-  local epoch = redis.call('HGET', KEYS[at + 1], 'epoch')
+local lost, vouched, locks = {}, {}, {}
+for at = 2, #KEYS, 2 do
+  locks[#locks + 1] = KEYS[at]
+end
+local holders = redis.call('MGET', unpack(locks))
+for run, holder in ipairs(holders) do
+  local i, record = 3 * run + 2, KEYS[2 * run + 1]
+  local epoch = redis.call('HGET', record, 'epoch')
   if epoch and epoch ~= ARGV[i + 2] then
-    table.insert(lost, ARGV[i])
+    lost[#lost + 1] = ARGV[i]
   else
     if not epoch then
-      redis.call('HSET', KEYS[at + 1], 'owner', ARGV[3], 'epoch', ARGV[i + 2])
-      redis.call('EXPIRE', KEYS[at + 1], 86400)
+      redis.call('HSET', record, 'owner', ARGV[3], 'epoch', ARGV[i + 2])
+      redis.call('EXPIRE', record, 86400)
     end
-    redis.call('ZADD', KEYS[1], now + ARGV[1], ARGV[i + 1])
-    local holder = redis.call('GET', KEYS[at])
-    if holder == false or holder == ARGV[i] then
-      redis.call('SET', KEYS[at], ARGV[i], 'EX', ARGV[2])
+    vouched[#vouched + 1] = now + ARGV[1]
+    vouched[#vouched + 1] = ARGV[i + 1]
+    if holder == false or (ARGV[4] == '1' and holder == ARGV[i]) then
+      redis.call('SET', locks[run], ARGV[i], 'EX', ARGV[2])
     end
   end
+end
+if #vouched > 0 then
+  redis.call('ZADD', KEYS[1], unpack(vouched))
 end
 return lost
 """

@@ -9,15 +9,15 @@ its own was taken for lost, and whatever it still has to say of the run is not h
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
-from typing import Protocol, cast
+from typing import cast
 from uuid import UUID
 
-import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from runtime_worker.stream.journal import events_key
 from runtime_worker.turn.claim_scripts import ACQUIRE, LOST, RELEASE, RENEW, SURRENDER, TAKE
+from runtime_worker.turn.claims import CLAIMS, Claim, Held, LostRun, Words, member_of, record_key
 from runtime_worker.turn.run import Run, RunTable
 from shared.errors import ConversationBusy
 from shared.logging import get_logger
@@ -25,12 +25,16 @@ from shared.usage import FIELD, STREAM
 
 LOCK_SECONDS = 15
 RENEW_SECONDS = 1.0
+LOCKS_EVERY = 4
+"""A lock holds longer than a claim, and is prolonged with every fourth renewal."""
 CLAIM_SECONDS = 4.0
 """Four renewals, so that a busy moment does not cost a run; a lost worker is noticed within 5 s all the same."""
 MEMORY_SECONDS = 3600
 """How long a run that changed hands is remembered, for the worker that lost it and may wake up."""
 ANSWER_SECONDS = 5.0
 """Longer than the client of Redis waits for an answer, twice; that a renewal took longer means that we did not run."""
+RENEWED_AT_ONCE = 250
+"""Runs in one question to Redis, which answers nobody else meanwhile: about a millisecond."""
 RELEASE_SECONDS = 2.0
 """How long the end of a run waits for Redis, as long as for its saving; after that the release happens behind its back.
 The client is told of the end only then: it may send its next message the moment it reads that."""
@@ -39,7 +43,6 @@ BLIND_SECONDS = 2.0
 MAX_LOST = 50
 """How many lost runs one worker takes at a time; the others take the rest."""
 
-CLAIMS = "run_claims"
 _CLAIM_MS = round(CLAIM_SECONDS * 1000)
 
 _Argument = str | bytes | int
@@ -47,43 +50,12 @@ _Argument = str | bytes | int
 log = get_logger(__name__)
 
 
-class Claim(Protocol):
-    """What is vouched for: a run, or the end of one that is not stored yet."""
-
-    @property
-    def org_id(self) -> UUID: ...
-    @property
-    def conversation_id(self) -> UUID: ...
-    @property
-    def run_id(self) -> UUID: ...
-    @property
-    def epoch(self) -> int: ...
-
-
-class Held(msgspec.Struct, frozen=True):
-    """A lock that was taken and is not given back yet: its run is going on, or about to."""
-
-    org_id: UUID
-    conversation_id: UUID
-    run_id: UUID
-    epoch: int = 1
-
-
-class LostRun(msgspec.Struct, frozen=True):
-    """A run whose worker vouches for it no longer, and which is ours now, in the epoch that began with that.
-    `is_refused`: its caller was told that it did not begin."""
-
-    org_id: UUID
-    run_id: UUID
-    epoch: int
-    is_refused: bool = False
-
-
 class RunLocks:
     """Takes, renews and releases the locks of this worker's runs, and takes over what others lost.
 
-    `unstored` gives the runs that have ended and whose end is not stored yet: their conversations are free, but they
-    are vouched for, because whoever finds a run that nobody vouches for takes it for lost.
+    `unstored` gives the runs that have ended and whose end is not stored yet, `is_unstored` whether one is of them:
+    their conversations are free, but they are vouched for, because whoever finds a run that nobody vouches for takes it
+    for lost.
     """
 
     def __init__(
@@ -92,11 +64,13 @@ class RunLocks:
         worker_id: str,
         table: RunTable,
         unstored: Callable[[], Collection[Claim]] = tuple,
+        is_unstored: Callable[[UUID], bool] = lambda _: False,
     ) -> None:
         self._redis = redis
         self._worker_id = worker_id
         self._table = table
         self._unstored = unstored
+        self._is_unstored = is_unstored
         self._acquire = redis.register_script(ACQUIRE)
         self._renew = redis.register_script(RENEW)
         self._release = redis.register_script(RELEASE)
@@ -105,6 +79,8 @@ class RunLocks:
         self._surrender = redis.register_script(SURRENDER)
         self._none_renewing = asyncio.Event()
         self._none_renewing.set()
+        self._let_go: set[UUID] = set()
+        self._renewals = 0
         self._held: dict[UUID, Held] = {}
         self._lost_at_start: set[UUID] = set()
         self._unreleased: dict[UUID, tuple[UUID, UUID, int, bytes | None]] = {}
@@ -129,16 +105,17 @@ class RunLocks:
     async def acquire(self, org_id: UUID, conversation_id: UUID, run_id: UUID) -> None:
         """From here on the run is vouched for, however long its start takes. Raises ConversationBusy naming the run
         that holds it."""
-        self._held[run_id] = Held(org_id, conversation_id, run_id)
-        args: list[_Argument] = [str(run_id), LOCK_SECONDS, _member(org_id, run_id), _CLAIM_MS, self._worker_id]
+        held = self._held[run_id] = Held(org_id, conversation_id, run_id)
+        words = held.words
+        args: list[_Argument] = [words.run_id, LOCK_SECONDS, words.member, _CLAIM_MS, self._worker_id]
         try:
-            holder = await self._acquire(keys=_keys(org_id, conversation_id, run_id), args=args)
+            holder = await self._acquire(keys=[words.lock, CLAIMS, words.record], args=args)
         except BaseException:
             # It may have been taken, and nobody will give it back: it runs out.
             del self._held[run_id]
             raise
         # It is ours already when the first answer was lost and the client of Redis asked again.
-        if holder is not None and holder != str(run_id).encode():
+        if holder is not None and holder != words.run_id:
             del self._held[run_id]
             raise ConversationBusy(f"run {holder.decode()} is in progress in this conversation")
 
@@ -165,7 +142,7 @@ class RunLocks:
 
     async def is_alive(self, org_id: UUID, run_id: UUID) -> bool:
         """Whether some worker drives the run, keeps its end to store it, or will take it over in a moment."""
-        return await self._redis.zscore(CLAIMS, _member(org_id, run_id)) is not None
+        return await self._redis.zscore(CLAIMS, member_of(org_id, run_id)) is not None
 
     async def is_ours(self, run: Run) -> bool:
         """Whether nobody has taken the run over. Asks Redis only when we may have been away long enough for that."""
@@ -215,12 +192,13 @@ class RunLocks:
         """The command that gives a run to whoever takes it first. It must follow the last event that was told of it.
         From now on it is not vouched for any more."""
         self._held.pop(run.run_id, None)
-        return b"ZADD", CLAIMS.encode(), b"XX", b"0", _member(run.org_id, run.run_id).encode()
+        self._let_go.add(run.run_id)
+        return b"ZADD", CLAIMS.encode(), b"XX", b"0", member_of(run.org_id, run.run_id).encode()
 
     async def forget(self, lost: LostRun) -> None:
         """There was nothing to take over. Raises RedisError."""
         async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.zrem(CLAIMS, _member(lost.org_id, lost.run_id))
+            pipe.zrem(CLAIMS, member_of(lost.org_id, lost.run_id))
             pipe.expire(record_key(lost.run_id), MEMORY_SECONDS)
             await pipe.execute()
 
@@ -237,7 +215,7 @@ class RunLocks:
         Never raises."""
         self._lost_at_start.discard(run.run_id)
         with suppress(RedisError):
-            await self._surrender(keys=[CLAIMS], args=[_member(run.org_id, run.run_id)])
+            await self._surrender(keys=[CLAIMS], args=[member_of(run.org_id, run.run_id)])
 
     async def run(self) -> None:
         """Renew what runs, release what could not be released, until cancelled."""
@@ -249,11 +227,7 @@ class RunLocks:
             # Redis may take its time to answer; that a sleep is late means that this process did not run.
             self._stood_still |= asked_at - self._ticked_at > CLAIM_SECONDS - RENEW_SECONDS
             try:
-                self._none_renewing.clear()
-                try:
-                    await self._renew_all([*self._held.values(), *self._taken_over(), *self._unstored()])
-                finally:
-                    self._none_renewing.set()
+                await self._renew_all([*self._held.values(), *self._taken_over(), *self._unstored()])
                 self._is_cut_off = self._stood_still = False
                 for run_id, (org_id, conversation_id, epoch, entry) in list(self._unreleased.items()):
                     await self._release_now(org_id, conversation_id, run_id, epoch, entry)
@@ -272,25 +246,29 @@ class RunLocks:
     async def _release_now(
         self, org_id: UUID, conversation_id: UUID, run_id: UUID, epoch: int, usage_entry: bytes | None
     ) -> None:
-        is_over = run_id not in {claim.run_id for claim in self._unstored()}
-        args: list[_Argument] = [str(run_id), _member(org_id, run_id), epoch, int(is_over), MEMORY_SECONDS]
+        is_over = not self._is_unstored(run_id)
+        args: list[_Argument] = [str(run_id), member_of(org_id, run_id), epoch, int(is_over), MEMORY_SECONDS]
         args += usage_entry or b"", FIELD
         # A renewal that is on its way would take for lost, and set again, what was given back before it.
         await self._none_renewing.wait()
-        await self._release(keys=[*_keys(org_id, conversation_id, run_id), STREAM], args=args)
+        self._let_go.add(run_id)
+        keys = [f"run_lock:{org_id}:{conversation_id}", CLAIMS, record_key(run_id), STREAM]
+        await self._release(keys=keys, args=args)
 
     async def _renew_all(self, claims: Sequence[Claim]) -> None:
-        asked_at = asyncio.get_running_loop().time()
-        if not claims:
-            self._renewed_at = asked_at
-            return
-        keys = [CLAIMS]
-        args: list[_Argument] = [_CLAIM_MS, LOCK_SECONDS, self._worker_id]
-        for claim in claims:
-            lock, _, record = _keys(claim.org_id, claim.conversation_id, claim.run_id)
-            keys += lock, record
-            args += str(claim.run_id), _member(claim.org_id, claim.run_id), claim.epoch
-        lost = {UUID(run_id.decode()) for run_id in await self._renew(keys=keys, args=args)}
+        """A part at a time: Redis and this loop have others to serve, and whoever ends meanwhile waits for one only."""
+        asked_at, lost = asyncio.get_running_loop().time(), set[UUID]()
+        for number, first in enumerate(range(0, len(claims), RENEWED_AT_ONCE), self._renewals):
+            part = [claim for claim in claims[first : first + RENEWED_AT_ONCE] if claim.run_id not in self._let_go]
+            if not part:
+                continue
+            self._none_renewing.clear()
+            try:
+                lost |= await self._renew_some(part, locks_too=number % LOCKS_EVERY == 0)
+            finally:
+                self._none_renewing.set()
+        self._let_go.clear()
+        self._renewals += 1
         runs = [run for run_id in lost if (run := self._table.find(run_id))]
         for run_id in lost:
             if self._held.pop(run_id, None) and self._table.find(run_id) is None:
@@ -304,14 +282,13 @@ class RunLocks:
         for run in runs:
             await self.surrender(run)
 
-
-def _keys(org_id: UUID, conversation_id: UUID, run_id: UUID) -> list[str]:
-    return [f"run_lock:{org_id}:{conversation_id}", CLAIMS, record_key(run_id)]
-
-
-def record_key(run_id: UUID) -> str:
-    return f"run:{run_id}"
-
-
-def _member(org_id: UUID, run_id: UUID) -> str:
-    return f"{org_id}:{run_id}"
+    async def _renew_some(self, claims: Sequence[Claim], *, locks_too: bool) -> set[UUID]:
+        """Those of the claims that somebody else has. Locks that are gone are taken again in any case. Raises
+        RedisError."""
+        keys: list[str | bytes] = [CLAIMS]
+        args: list[_Argument] = [_CLAIM_MS, LOCK_SECONDS, self._worker_id, int(locks_too)]
+        for claim in claims:
+            lock, record, *words = claim.words if isinstance(claim, Held) else Words.of(claim)
+            keys += lock, record
+            args += words
+        return {UUID(run_id.decode()) for run_id in await self._renew(keys=keys, args=args)}

@@ -15,13 +15,14 @@ from runtime_worker.stream.journal import EventJournal
 from runtime_worker.stream.run_stream import RunStream
 from runtime_worker.stream.story import Story
 from runtime_worker.turn.backlog import SaveBacklog
+from runtime_worker.turn.claims import LostRun
 from runtime_worker.turn.execution import Execution
 from runtime_worker.turn.history import brought_that_fit, tokens_of
 from runtime_worker.turn.recall import Recollection, recollect
 from runtime_worker.turn.request import TurnRequest
 from runtime_worker.turn.rules import require_acceptable, require_priced
 from runtime_worker.turn.run import Run, RunTable
-from runtime_worker.turn.run_locks import LostRun, RunLocks
+from runtime_worker.turn.run_locks import RunLocks
 from shared.clock import Clock
 from shared.errors import Conflict, ConversationBusy, Draining, NotFound, StoreUnavailable
 from shared.frameworks import Mode

@@ -17,10 +17,11 @@ from runtime_worker.stream.run_stream import RunStream
 from runtime_worker.stream.story import Story, ToldEvent, read_story
 from runtime_worker.turn.accounting import entry_of_lost
 from runtime_worker.turn.backlog import SaveBacklog
+from runtime_worker.turn.claims import LostRun
 from runtime_worker.turn.endings import ended_as_told, last_event
 from runtime_worker.turn.execution import estimate, token_usage
 from runtime_worker.turn.reservations import Reservations
-from runtime_worker.turn.run_locks import LostRun, RunLocks
+from runtime_worker.turn.run_locks import RunLocks
 from shared.clock import Clock
 from shared.errors import DomainError, WorkerLost
 from shared.logging import get_logger

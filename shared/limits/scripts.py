@@ -236,6 +236,13 @@ return 1
 VOUCH = (
     _NOW
     + """
-for i, key in ipairs(KEYS) do redis.call('ZADD', key, now + ARGV[1], ARGV[i + 1]) end
+local places = {}
+for i, key in ipairs(KEYS) do
+  local words = places[key] or {}
+  words[#words + 1] = now + ARGV[1]
+  words[#words + 1] = ARGV[i + 1]
+  places[key] = words
+end
+for key, words in pairs(places) do redis.call('ZADD', key, unpack(words)) end
 """
 )

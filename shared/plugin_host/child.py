@@ -48,7 +48,7 @@ def main() -> None:
     sys.path.append(str(base))
     _load("shared", shared)
     from shared.plugin_host.messages import Hello, framed
-    from shared.security.confinement import Limits, confine
+    from shared.security.confinement import SYSTEM_PATHS, Limits, confine
 
     limits = Limits(
         cpu_seconds=None,
@@ -58,7 +58,8 @@ def main() -> None:
     )
     network = _NETWORK_FILES if launch["network"] else ()
     readable = [
-        *_system_paths(),
+        *_library_paths(),
+        *map(Path, SYSTEM_PATHS),
         *map(Path, network),
         shared,
         environment,
@@ -107,22 +108,10 @@ def _load(name: str, directory: Path) -> ModuleType:
     return module
 
 
-def _system_paths() -> list[Path]:
-    """What Python itself reads while it runs: its library and the system's."""
+def _library_paths() -> list[Path]:
+    """What Python reads of its own library while it runs."""
     names = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), f"{sys.base_prefix}/lib"}
-    more = (
-        "/usr/lib",
-        "/usr/lib64",
-        "/usr/share/zoneinfo",
-        "/lib",
-        "/lib64",
-        "/etc/localtime",
-        "/etc/ld.so.cache",
-        "/etc/mime.types",
-        "/dev/null",
-        "/dev/urandom",
-    )
-    return [Path(name) for name in (*names, *more)]
+    return [Path(name) for name in names]
 
 
 if __name__ == "__main__":

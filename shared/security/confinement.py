@@ -30,6 +30,20 @@ class Limits(msgspec.Struct, frozen=True):
     open_files: int = 64
 
 
+SYSTEM_PATHS = (
+    "/usr/lib",
+    "/usr/lib64",
+    "/usr/share/zoneinfo",
+    "/lib",
+    "/lib64",
+    "/etc/localtime",
+    "/etc/ld.so.cache",
+    "/etc/mime.types",
+    "/dev/null",
+    "/dev/urandom",
+)
+"""What Python reads of the system while it runs."""
+
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS, _PR_CAPBSET_DROP = 1, 38, 24
 _CLONE_NEWUSER, _CLONE_NEWNET, _CLONE_NEWIPC = 0x10000000, 0x40000000, 0x08000000
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -67,16 +81,7 @@ def interpreter_paths() -> list[Path]:
         sys.prefix,
         sys.base_prefix,
         *(p for p in sys.path if p.endswith(("site-packages", "dist-packages", "lib-dynload"))),
-        "/usr/lib",
-        "/usr/lib64",
-        "/usr/share/zoneinfo",
-        "/lib",
-        "/lib64",
-        "/etc/localtime",
-        "/etc/ld.so.cache",
-        "/etc/mime.types",
-        "/dev/null",
-        "/dev/urandom",
+        *SYSTEM_PATHS,
     ]
     return [path for path in dict.fromkeys(map(Path, candidates)) if path.exists()]
 

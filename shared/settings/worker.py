@@ -26,13 +26,14 @@ class ServingSettings(msgspec.Struct, frozen=True):
     """How a worker serves: seconds that live streams get when it stops, and between comments on a silent stream.
 
     For `resume_seconds` after its end the events of a run can be asked for again. `max_concurrent_runs` is far beyond
-    what one core can stream; it keeps a flood from taking the memory of the runs that are going on.
+    what one core can stream, since most of them may be waiting for a tool or a model; it keeps a flood from taking the
+    memory of the runs that are going on.
     """
 
     drain_seconds: int = 30
     heartbeat_seconds: int = 15
     resume_seconds: int = 600
-    max_concurrent_runs: int = 2_000
+    max_concurrent_runs: int = 6_000
 
 
 class PoolSettings(msgspec.Struct, frozen=True):
@@ -112,7 +113,7 @@ def read_worker_settings(variables: Mapping[str, str]) -> WorkerSettings:
             drain_seconds=env.integer("DRAIN_SECONDS", 30, 0, 3600),
             heartbeat_seconds=env.integer("STREAM_HEARTBEAT_SECONDS", 15, 1, 300),
             resume_seconds=env.integer("STREAM_RESUME_SECONDS", 600, 600, 7 * 24 * 3600),
-            max_concurrent_runs=env.integer("MAX_CONCURRENT_RUNS", 2_000, 1, 100_000),
+            max_concurrent_runs=env.integer("MAX_CONCURRENT_RUNS", 6_000, 1, 100_000),
         ),
         pool=PoolSettings(
             max_hot_pool_size=env.integer("MAX_HOT_POOL_SIZE", 200, 1, 100_000),

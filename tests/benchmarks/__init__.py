@@ -8,5 +8,7 @@ another. Only numbers come out; nothing here passes or fails.
 `just bench plugins` is `plugins.py` alone: what a tool call through a plugin host costs. `just bench engines` is
 `engines.py`: what each combination of framework and mode costs, per token and per instance.
 
+`just bench idle` is `idle_streams.py`: what thousands of streams cost on which nothing comes.
+
 `just bench control-plane` is `control_plane.py`: how many requests a core of the control plane answers.
 """

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from tests.benchmarks import builds, control_plane, engines, fleet, plugins, processes, report, stack
+from tests.benchmarks import builds, control_plane, engines, fleet, idle_streams, plugins, processes, report, stack
 from tests.benchmarks.measure import Plan, Sample, median, sample, warm_up
 from tests.benchmarks.servers import BenchModel, Relay
 
@@ -31,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             fleet.main(rest)
         case ["control-plane", *rest]:
             control_plane.main(rest)
+        case ["idle", *rest]:
+            idle_streams.main(rest)
         case ["streaming", *rest]:
             streaming(rest)
         case _:

@@ -1,7 +1,8 @@
 """Many clients of one worker that wait for an answer that does not come yet, on bare sockets.
 
 Alone, it is the other process of `idle_streams`: reads an `IdlePlan` as JSON from standard input, opens everything, and
-writes a line when each client has its first event, has heard a heartbeat, and has its last event.
+writes a line when each client has its first event, and when each has heard a heartbeat. Then it answers every line with
+how many have not ended yet, until there are none.
 """
 
 import asyncio
@@ -30,7 +31,7 @@ class IdleClient:
         self._seen = b""
         self.has_begun = asyncio.Event()
         self.has_heard = asyncio.Event()
-        self.has_ended_well = False
+        self.has_ended = self.has_ended_well = False
 
     async def run(self, slots: asyncio.Semaphore) -> None:
         url = urlsplit(self._plan.url)
@@ -46,6 +47,7 @@ class IdleClient:
         await self._until(reader, b": keep-alive", self.has_heard)
         while chunk := await reader.read(4096):
             self._seen = self._seen[-1024:] + chunk
+        self.has_ended = True
         self.has_ended_well = b'"final":true' in self._seen and b'"status":"completed"' in self._seen
         writer.close()
 
@@ -75,6 +77,10 @@ class IdleClients:
         await asyncio.gather(*(client.has_heard.wait() for client in self.clients))
 
     @property
+    def waiting(self) -> int:
+        return sum(not client.has_ended for client in self.clients)
+
+    @property
     def ended_well(self) -> int:
         return sum(client.has_ended_well for client in self.clients)
 
@@ -89,8 +95,18 @@ async def _main() -> None:
             running.result()
         await waiting
         print("ok", flush=True)
+    answering = asyncio.create_task(_answer(clients))
     await running
+    await answering
     print(clients.ended_well, flush=True)
+
+
+async def _answer(clients: IdleClients) -> None:
+    waiting = len(clients.clients)
+    while waiting:
+        await asyncio.to_thread(sys.stdin.buffer.readline)
+        waiting = clients.waiting
+        print(waiting, flush=True)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from runtime_worker.engines.base import EventSink, RunRequest
-from runtime_worker.turn.run_locks import CLAIMS, LostRun
+from runtime_worker.turn.claims import CLAIMS, LostRun
 from shared.settings import WorkerSettings
 from shared.snapshots import OrchestratorSnapshot
 from tests.fakes.control_plane import FakeControlPlane

@@ -11,9 +11,13 @@ from msgspec.structs import replace
 from runtime_worker.conversations.base import RunRecord, TurnEnd
 from runtime_worker.stream.journal import events_key
 from runtime_worker.stream.story import read_story
-from runtime_worker.turn.run_locks import CLAIMS
+from runtime_worker.turn.claims import CLAIMS
+from runtime_worker.turn.request import TurnRequest
+from runtime_worker.turn.run import Run
 from shared.ids import new_id
+from shared.security.grants import Grant
 from shared.snapshots import OrchestratorSnapshot
+from tests.fakes.control_plane import FakeControlPlane
 from tests.fakes.orchestrators import ScriptedBuilder
 from tests.integration.runtime_worker.pairs import (
     Halting,
@@ -24,7 +28,7 @@ from tests.integration.runtime_worker.pairs import (
     text_of,
     until,
 )
-from tests.integration.runtime_worker.worker import Caller, eventually
+from tests.integration.runtime_worker.worker import Caller, Stream, eventually
 
 
 async def test_a_client_that_lost_its_connection_goes_on_at_another_worker_without_gap_or_repetition(
@@ -166,6 +170,31 @@ async def test_a_run_whose_worker_is_lost_ends_elsewhere_with_what_was_shown(
     builder.script.go_on.set()
     status, answer = await pair.there.chat(instance.instance_id, "again", conversation_id=conversation)
     assert (status, answer["response"]) == (200, "next")
+
+
+@pytest.mark.parametrize("way", ["orchestrators/{instance}", "central-points/{point}"])
+async def test_a_run_that_goes_elsewhere_before_its_response_begins_is_told_whichever_way_it_was_asked_for(
+    pair: Pair, instance: OrchestratorSnapshot, builder: ScriptedBuilder, control_plane: FakeControlPlane, way: str
+) -> None:
+    builder.script = script = Halting([], ["hello"])
+    point = control_plane.point(instance)
+    start = pair.one.worker.turns.start
+
+    async def lost_at_once(grant: Grant, request: TurnRequest) -> Run:
+        run = await start(grant, request)
+        await pair.lose(str(run.run_id), instance.org_id)
+        run.lose()
+        script.go_on.set()
+        return run
+
+    pair.one.worker.turns.start = lost_at_once  # type: ignore[method-assign]
+    to = way.format(instance=instance.instance_id, point=point.central_id)
+    url = f"{pair.here.url}/{to}/completion/stream"
+    async with pair.here.http.post(url, headers=pair.here.headers, json={"message": "go"}) as response:
+        events = [event async for event in Stream(response)]
+    assert (text_of(events), events[-1].data["status"]) == ("hello", "completed")
+    conversation_id = events[0].data["conversation_id"]
+    assert response.headers.get("X-Conversation-Id", conversation_id) == conversation_id
 
 
 async def test_a_run_that_had_shown_nothing_begins_anew_elsewhere_and_nobody_notices(

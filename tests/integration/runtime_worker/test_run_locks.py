@@ -2,14 +2,16 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 import pytest
 from redis.asyncio import Redis
 
 from runtime_worker.stream.run_stream import RunStream
+from runtime_worker.turn.claims import CLAIMS, Claim
 from runtime_worker.turn.run import Run, RunTable
-from runtime_worker.turn.run_locks import CLAIMS, LOCK_SECONDS, RENEW_SECONDS, Claim, RunLocks
+from runtime_worker.turn.run_locks import LOCK_SECONDS, RENEW_SECONDS, RENEWED_AT_ONCE, RunLocks
 from shared.errors import ConversationBusy, Draining, WorkerBusy
 from shared.ids import new_id
 
@@ -108,18 +110,19 @@ async def test_a_lock_that_somebody_else_holds_is_not_vouched_for(redis: Redis) 
     assert [lost.run_id for lost in await two.take_lost()] == [run_id]
 
 
-async def test_what_is_given_back_during_a_renewal_stays_given_back(redis: Redis) -> None:
+@pytest.mark.parametrize("step", ["_renew_all", "_renew_some"])
+async def test_what_is_given_back_during_a_renewal_stays_given_back(redis: Redis, step: str) -> None:
     locks = RunLocks(redis, "one", RunTable())
     run_id = new_id()
     await locks.acquire(ORG, CONVERSATION, run_id)
-    renewing, may_renew, renew = asyncio.Event(), asyncio.Event(), locks._renew_all
+    renewing, may_renew, renew = asyncio.Event(), asyncio.Event(), getattr(locks, step)
 
-    async def slowly(claims: Sequence[Claim]) -> None:
+    async def slowly(*args: Any, **kwargs: Any) -> Any:
         renewing.set()
         await may_renew.wait()
-        await renew(claims)
+        return await renew(*args, **kwargs)
 
-    locks._renew_all = slowly  # type: ignore[method-assign]
+    setattr(locks, step, slowly)
     async with _renewing(locks):
         await renewing.wait()
         releasing = asyncio.create_task(locks.release(ORG, CONVERSATION, run_id))
@@ -128,6 +131,34 @@ async def test_what_is_given_back_during_a_renewal_stays_given_back(redis: Redis
         await releasing
     assert not await redis.exists(LOCK)
     assert not await locks.is_alive(ORG, run_id)
+
+
+async def test_thousands_of_runs_are_renewed_a_part_at_a_time_and_what_ends_meanwhile_stays_ended(redis: Redis) -> None:
+    locks = RunLocks(redis, "one", RunTable())
+    runs = [(new_id(), new_id()) for _ in range(3 * RENEWED_AT_ONCE)]
+    for conversation_id, run_id in runs:
+        await locks.acquire(ORG, conversation_id, run_id)
+    await _run_out(redis)
+    renew, parts = locks._renew_some, 0
+
+    async def with_ends_in_between(claims: Sequence[Claim], *, locks_too: bool) -> set[UUID]:
+        nonlocal parts
+        parts += 1
+        lost = await renew(claims, locks_too=locks_too)
+        if parts == 1:
+            last = asyncio.create_task(locks.release(ORG, *runs[-1]))
+            await asyncio.sleep(0)
+            assert not last.done()
+        return lost
+
+    locks._renew_some = with_ends_in_between  # type: ignore[method-assign]
+    await locks._renew_all(list(locks._held.values()))
+    async with asyncio.timeout(10):
+        while await redis.zcard(CLAIMS) != len(runs) - 1:
+            await asyncio.sleep(0.01)
+    assert parts == 3
+    assert await redis.zcount(CLAIMS, 1, "+inf") == len(runs) - 1
+    assert not await locks.is_alive(ORG, runs[-1][1])
 
 
 async def test_a_full_table_and_a_draining_one_take_no_run() -> None:

@@ -11,10 +11,11 @@ from redis.asyncio import Redis
 from runtime_worker.conversations.base import TurnStart
 from runtime_worker.conversations.databases import database_name
 from runtime_worker.stream.journal import events_key
+from runtime_worker.turn.claims import CLAIMS
 from runtime_worker.turn.repeats import CLAIM_SECONDS as KEY_CLAIM_SECONDS
 from runtime_worker.turn.repeats import RequestClaim
 from runtime_worker.turn.run import RunTable
-from runtime_worker.turn.run_locks import CLAIMS, RunLocks
+from runtime_worker.turn.run_locks import RunLocks
 from shared.errors import StoreUnavailable
 from shared.ids import new_id
 from shared.settings import WorkerSettings

@@ -8,7 +8,7 @@ import msgspec
 from faststream.nats import NatsBroker
 
 from runtime_worker.engines.base import EventSink, RunRequest
-from runtime_worker.turn.run_locks import CLAIMS
+from runtime_worker.turn.claims import CLAIMS
 from shared.clock import SystemClock
 from shared.events import OrchestratorReload, encode_event, routing_key
 from shared.events.topology import STREAM

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from runtime_worker.engines.base import EventSink, ModelCall, RunRequest
 from runtime_worker.models.base import Usage
-from runtime_worker.turn.run_locks import CLAIMS
+from runtime_worker.turn.claims import CLAIMS
 from shared.frameworks import Provider
 from shared.ids import new_id
 from shared.pricing import ModelPrice
