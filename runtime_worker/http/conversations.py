@@ -19,6 +19,7 @@ from runtime_worker.http.schemas import (
     conversation_out,
     message_out,
 )
+from runtime_worker.http.telling import told
 from runtime_worker.wiring import Worker
 from shared.errors import ConversationBusy
 from shared.security.grants import Grant
@@ -74,7 +75,8 @@ async def rename_conversation(
 ) -> ConversationOut:
     """Give it another title."""
     body = await read_body(request, ConversationPatch)
-    renamed = await worker.conversations.rename(org_id, conversation_id, body.title, user_id=_whose(grant))
+    async with told(request, worker, grant):
+        renamed = await worker.conversations.rename(org_id, conversation_id, body.title, user_id=_whose(grant))
     return conversation_out(renamed)
 
 
@@ -84,13 +86,15 @@ async def rename_conversation(
     opt=documented(ConversationBusy),
 )
 async def delete_conversation(
+    request: AnyRequest,
     org_id: FromPath[UUID],
     conversation_id: FromPath[UUID],
     grant: NamedDependency[Grant],
     worker: NamedDependency[Worker],
 ) -> None:
     """Remove it with its messages and runs."""
-    await worker.conversations.delete(org_id, conversation_id, user_id=_whose(grant))
+    async with told(request, worker, grant):
+        await worker.conversations.delete(org_id, conversation_id, user_id=_whose(grant))
 
 
 @get(
