@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 
 from runtime_worker.engines.base import EventSink, RunRequest
+from runtime_worker.http import conversations
 from shared.clock import SystemClock
 from shared.ids import new_id
 from shared.security.sessions import SessionStore
@@ -264,3 +265,28 @@ async def test_an_administrator_who_stops_somebody_elses_run_is_told_of_and_one_
     (told,) = control_plane.told_changes
     assert (told.method, told.actor_id) == ("POST", admin.user_id)
     assert told.resource.endswith("/cancel")
+
+
+async def test_a_conversation_is_exported_as_one_file_by_whoever_sees_it(
+    worker: RunningWorker, member: Caller, instance: OrchestratorSnapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversations, "EXPORT_BATCH", 3)
+    colleague = await worker.sign_in(member.org_id)
+    admin = await worker.sign_in(member.org_id, role="org_admin")
+    _, made = await member.chat(instance.instance_id, "turn 0")
+    for turn in range(1, 4):
+        await member.chat(instance.instance_id, f"turn {turn}", conversation_id=made["conversation_id"])
+    path = f"/conversations/{made['conversation_id']}"
+
+    async with member.http.get(f"{member.url}{path}/export", headers=member.headers) as answer:
+        exported, headers = await answer.json(), answer.headers
+
+    assert exported == {
+        "conversation": (await member.call("GET", path))[1],
+        "messages": (await member.call("GET", f"{path}/messages"))[1]["items"],
+    }
+    assert len(exported["messages"]) == 8
+    assert headers["Content-Disposition"] == f'attachment; filename="conversation-{made["conversation_id"]}.json"'
+    assert (await admin.call("GET", f"{path}/export"))[1] == exported
+    assert (await colleague.call("GET", f"{path}/export"))[0] == 404
+    assert (await member.call("GET", f"/conversations/{new_id()}/export"))[0] == 404
