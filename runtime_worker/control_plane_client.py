@@ -8,6 +8,7 @@ from uuid import UUID
 import msgspec
 from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
 
+from shared.audit import ToldChange
 from shared.errors import NotFound, StoreUnavailable
 from shared.limits import Counted, OrganizationLimits
 from shared.logging import get_logger
@@ -61,6 +62,9 @@ class ControlPlaneClient:
 
     async def tell_of_purge(self, org_id: UUID, report: PurgeReport) -> None:
         await self._ask("POST", f"/internal/purges/{org_id}", {}, msgspec.json.encode(report))
+
+    async def tell_of_change(self, change: ToldChange) -> None:
+        await self._ask("POST", "/internal/audit", {}, msgspec.json.encode(change))
 
     async def grant(self, user_id: UUID, org_id: UUID | None) -> Grant:
         query = {"org_id": str(org_id)} if org_id else {}

@@ -10,11 +10,13 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from shared.errors import RateLimited
+from shared.security.client_addresses import site_of
 
 WINDOW_SECONDS = 300
 PER_USER = 10
 PER_ADDRESS = 100
-"""Failures allowed in a window. An address may be a whole office behind one router, so it gets more."""
+"""Failures allowed in a window. An address may be a whole office behind one router, so it gets more;
+of IPv6 it is what one subscriber has."""
 
 UNDECIDED_SECONDS = 15
 """How long an attempt counts whose end nobody tells, because a store went away or the process died in the middle of it:
@@ -115,4 +117,4 @@ class LoginThrottle:
 def _keys(username: str, address: str) -> list[str]:
     # What somebody typed into a login form may be a password, so names are never stored readably.
     name = hashlib.sha256(username.strip().lower().encode()).hexdigest()[:32]
-    return [f"limit:password:user:{name}", f"limit:password:address:{address or 'unknown'}"]
+    return [f"limit:password:user:{name}", f"limit:password:address:{site_of(address) or 'unknown'}"]

@@ -6,6 +6,8 @@ from typing import Any
 
 from litestar.connection import ASGIConnection
 
+from shared.security.client_addresses import hops_of, parse_address
+
 
 def client_address(connection: ASGIConnection[Any, Any, Any, Any], trusted_proxies: Sequence[str]) -> str:
     """The caller's IP address, or "" when the transport has none.
@@ -15,20 +17,13 @@ def client_address(connection: ASGIConnection[Any, Any, Any, Any], trusted_proxi
     """
     peer = connection.client.host if connection.client else ""
     networks = [ipaddress.ip_network(network, strict=False) for network in trusted_proxies]
-    hops = [hop.strip() for hop in connection.headers.get("x-forwarded-for", "").split(",") if hop.strip()]
+    hops = hops_of(connection.headers.getall("x-forwarded-for", []))
     address = peer
     while _is_within(address, networks) and hops:
         address = hops.pop()
-    return address if _parse(address) else peer
+    return address if parse_address(address) else peer
 
 
 def _is_within(address: str, networks: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> bool:
-    parsed = _parse(address)
+    parsed = parse_address(address)
     return parsed is not None and any(parsed in network for network in networks)
-
-
-def _parse(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(address)
-    except ValueError:
-        return None

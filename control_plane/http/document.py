@@ -1,4 +1,12 @@
-"""`GET /openapi.json` and the page that renders it."""
+"""`GET /openapi.json` and the page that renders it.
+
+The page needs nobody else's host: a platform may be behind a firewall, and who reads its documents is its own affair.
+"""
+
+import asyncio
+from functools import cache
+from importlib.metadata import distribution
+from pathlib import Path
 
 import msgspec
 from litestar import MediaType, Response, Router, get
@@ -13,21 +21,35 @@ _PAGE = """<!doctype html>
 <head>
 <meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Cadence API</title>
+<link rel="stylesheet" href="/docs/swagger-ui.css">
 </head>
 <body>
-<script id="api-reference" data-url="/openapi.json"></script>
-<script src="https://cdn.jsdelivr.net/npm/@scalar/api-reference"></script>
+<div id="reference"></div>
+<script src="/docs/swagger-ui-bundle.js"></script>
+<script src="/docs/start.js"></script>
 <noscript>The document itself is at <a href="/openapi.json">/openapi.json</a>.</noscript>
 </body>
 </html>
 """
 
-# The one page that shows something. Its renderer comes from where the page says, and talks to us alone.
+# The validator would be somebody else's.
+_START = b"""SwaggerUIBundle({
+  url: "/openapi.json",
+  dom_id: "#reference",
+  deepLinking: true,
+  docExpansion: "none",
+  validatorUrl: null,
+});
+"""
+
+# The one page that shows something, from here alone. Its renderer sets styles by itself and has pictures in them.
 _POLICY = (
-    "default-src 'none'; script-src https://cdn.jsdelivr.net; style-src 'unsafe-inline' https://cdn.jsdelivr.net; "
-    "font-src data: https://cdn.jsdelivr.net https://fonts.scalar.com; img-src 'self' data:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+_RENDERER = "fastapi-swagger"
+_KEPT = {"Cache-Control": "public, max-age=3600"}
+_PARTS = {"swagger-ui.css": "text/css", "swagger-ui-bundle.js": "text/javascript", "start.js": "text/javascript"}
 
 
 @get("/openapi.json", guards=[public], include_in_schema=False)
@@ -44,4 +66,18 @@ async def docs() -> Response[str]:
     return Response(_PAGE, media_type=MediaType.HTML, headers={"Content-Security-Policy": _POLICY})
 
 
-router = Router("/", route_handlers=[openapi_json, docs])
+@get([f"/docs/{name}" for name in _PARTS], guards=[public], include_in_schema=False)
+async def part(request: AnyRequest) -> Response[bytes]:
+    name = request.url.path.rpartition("/")[2]
+    return Response(await asyncio.to_thread(_part, name), media_type=_PARTS[name], headers=_KEPT)
+
+
+@cache
+def _part(name: str) -> bytes:
+    if name == "start.js":
+        return _START
+    # By its place: importing the package would import the framework that it is made for.
+    return Path(str(distribution(_RENDERER).locate_file(f"fastapi_swagger/resources/{name}"))).read_bytes()
+
+
+router = Router("/", route_handlers=[openapi_json, docs, part])

@@ -2,18 +2,22 @@ from datetime import date
 from typing import Annotated
 from uuid import UUID
 
+import msgspec
 from litestar import Router, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 
 from control_plane.api_keys.records import load_api_key
+from control_plane.audit.chain import append
 from control_plane.auth.grants import load_grant
+from control_plane.database.violations import violations
 from control_plane.internal.feed import WorkerFeed
 from control_plane.internal.guards import worker_only
 from control_plane.purges.service import PurgeService
 from control_plane.tiers.limits import load_limits
 from control_plane.usage.counted import find_uncounted, load_counted
 from control_plane.wiring import Resources
+from shared.audit import ToldChange
 from shared.errors import NotFound
 from shared.limits import Counted, OrganizationLimits
 from shared.purges import PurgePage, PurgeReport
@@ -114,6 +118,16 @@ async def hear_of_purge(
         await session.commit()
 
 
+@post("/audit", status_code=204)
+async def hear_of_change(data: JSONBody[ToldChange], resources: NamedDependency[Resources]) -> None:
+    """What somebody changed in a worker. Raises NotFound for an organization that is gone."""
+    entry = {**msgspec.structs.asdict(data), "changes": []}
+    async with resources.database(entry.pop("org_id")) as session:
+        with violations({"fk_audit_log_org_id_organizations": NotFound()}):
+            await append(session, data.org_id, entry)
+        await session.commit()
+
+
 router = Router(
     "/internal",
     route_handlers=[
@@ -128,6 +142,7 @@ router = Router(
         uncounted,
         purges,
         hear_of_purge,
+        hear_of_change,
     ],
     guards=[worker_only],
     include_in_schema=False,

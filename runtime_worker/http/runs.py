@@ -9,9 +9,10 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, HeaderParameter
 from litestar.response import Stream
 
-from runtime_worker.http.auth import may, sees_everything
+from runtime_worker.http.auth import AnyRequest, may, sees_everything
 from runtime_worker.http.openapi import documented
 from runtime_worker.http.schemas import RunOut, run_out
+from runtime_worker.http.telling import tell
 from runtime_worker.stream.response import HEADERS
 from runtime_worker.wiring import Worker
 from shared.errors import Conflict, FieldError, InvalidRequest, RunEventsGone
@@ -40,6 +41,7 @@ async def get_run(
     opt=documented(Conflict),
 )
 async def cancel_run(
+    request: AnyRequest,
     org_id: FromPath[UUID],
     run_id: FromPath[UUID],
     grant: NamedDependency[Grant],
@@ -47,6 +49,8 @@ async def cancel_run(
 ) -> RunOut:
     """Have a run end as cancelled, wherever it runs. 409 when it has ended in another way already."""
     run = await worker.runs.cancel(org_id, run_id, user_id=None if sees_everything(grant) else grant.user_id)
+    if run.user_id != grant.user_id:
+        await tell(request, worker, grant)
     return run_out(run)
 
 

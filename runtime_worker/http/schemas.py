@@ -126,6 +126,11 @@ class MessageOut(msgspec.Struct, frozen=True):
     created_at: datetime
 
 
+class ConversationExport(msgspec.Struct, frozen=True):
+    conversation: ConversationOut
+    messages: list[MessageOut]
+
+
 class RunOut(msgspec.Struct, frozen=True):
     run_id: UUID
     conversation_id: UUID

@@ -1,7 +1,5 @@
 """Who comes to a central point: somebody who may chat in the organization, or, to a public one, anybody."""
 
-import ipaddress
-from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -9,6 +7,7 @@ import msgspec
 from litestar import Request
 from litestar.handlers.base import BaseRouteHandler
 
+from runtime_worker.http.addresses import client_site
 from runtime_worker.http.auth import Connection
 from runtime_worker.wiring import Worker
 from shared.errors import (
@@ -29,9 +28,6 @@ from shared.snapshots import CentralPointChange
 TOKEN_HEADER = "X-Conversation-Token"  # noqa: S105 - the name of a header
 NO_KEY = "public"
 """What an OpenAI client without a key sends as one: it cannot send none."""
-
-IPV6_SITE_BITS = 64
-"""What one household or machine gets; a limit on single IPv6 addresses would be none."""
 
 
 class Visit(msgspec.Struct, frozen=True):
@@ -155,33 +151,6 @@ async def _limit(connection: Connection, worker: Worker, point: CentralPointChan
     of_all, of_one = point.requests_per_minute, point.requests_per_minute_per_address
     key = f"guests:{point.central_id}"
     await worker.buckets.take([Bucket(key, of_all, of_all), Bucket(f"{key}:{address}", of_one, of_one)])
-
-
-def client_site(connection: Connection, trusted_proxies: Sequence[str]) -> str:
-    """Where a request comes from: an IPv4 address, the /64 of an IPv6 one, or "" when the transport has none.
-
-    Only the gateway reaches a worker, so its word is taken: the last entry of `X-Forwarded-For` is whom it saw. Past
-    proxies that we trust the one before counts; everything further left is what the caller chose to write.
-    """
-    hops = [hop.strip() for hop in connection.headers.get("x-forwarded-for", "").split(",") if hop.strip()]
-    address = connection.client.host if connection.client else ""
-    networks = [ipaddress.ip_network(network, strict=False) for network in trusted_proxies]
-    while hops:
-        address = hops.pop()
-        parsed = _parsed(address)
-        if parsed is None or not any(parsed in network for network in networks):
-            break
-    parsed = _parsed(address)
-    if isinstance(parsed, ipaddress.IPv6Address):
-        return str(ipaddress.ip_network((parsed, IPV6_SITE_BITS), strict=False))
-    return str(parsed or "")
-
-
-def _parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(address)
-    except ValueError:
-        return None
 
 
 def _guest_grant(org_id: UUID, user_id: UUID) -> Grant:

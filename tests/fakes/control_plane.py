@@ -6,6 +6,7 @@ from uuid import UUID
 import msgspec
 from aiohttp import web
 
+from shared.audit import ToldChange
 from shared.ids import new_id
 from shared.limits import Counted, OrganizationLimits
 from shared.purges import PendingPurge, PurgePage, PurgeReport
@@ -31,6 +32,7 @@ class FakeControlPlane:
         self.limits: dict[UUID, OrganizationLimits] = {}
         self.counted: dict[UUID, Counted] = {}
         self.questions_what_is_counted = 0
+        self.told_changes: list[ToldChange] = []
         self.counted_runs: set[UUID] = set()
         self.points: dict[UUID, CentralPointChange] = {}
         self.organizations: dict[UUID, OrganizationState] = {}
@@ -51,6 +53,7 @@ class FakeControlPlane:
         app.router.add_get("/internal/limits/{org_id}", self._limits)
         app.router.add_get("/internal/limits/{org_id}/counted", self._counted)
         app.router.add_post("/internal/usage/uncounted", self._uncounted)
+        app.router.add_post("/internal/audit", self._hear_of_change)
         app.router.add_get("/internal/purges", self._purges)
         app.router.add_post("/internal/purges/{org_id}", self._hear_of_purge)
         app.router.add_get("/internal/api-keys/{digest}", self._api_key)
@@ -162,6 +165,11 @@ class FakeControlPlane:
     async def _purges(self, request: web.Request) -> web.Response:
         self._check(request)
         return _json(PurgePage(tuple(self.purges.values())))
+
+    async def _hear_of_change(self, request: web.Request) -> web.Response:
+        self._check(request)
+        self.told_changes.append(msgspec.json.decode(await request.read(), type=ToldChange))
+        return web.Response(status=204)
 
     async def _hear_of_purge(self, request: web.Request) -> web.Response:
         """Whoever reports may drop from then on; a drop ends the purge."""

@@ -1,5 +1,7 @@
 """What every answer says to browsers, and how much a request may say of itself."""
 
+import re
+
 import httpx
 import msgspec
 import pytest
@@ -44,6 +46,25 @@ async def test_headers_that_no_caller_needs_are_refused_before_anything_else(htt
     assert large.headers["content-type"] == "application/problem+json"
     assert large.json()["request_id"] == large.headers["x-request-id"]
     assert usual.status_code == 401
+
+
+async def test_the_page_of_the_api_documents_needs_nobody_elses_host(http: httpx.AsyncClient) -> None:
+    page = await http.get("/docs")
+    needed = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+
+    assert "//" not in page.text
+    assert {"/docs/swagger-ui.css", "/docs/swagger-ui-bundle.js", "/docs/start.js", "/openapi.json"} == set(needed)
+    sources = [part.split()[1:] for part in page.headers["content-security-policy"].split(";")]
+    assert {source for named in sources for source in named} == {"'none'", "'self'", "'unsafe-inline'", "data:"}
+    assert "script-src 'self';" in page.headers["content-security-policy"]
+    for path in needed:
+        part = await http.get(path)
+        assert (part.status_code, part.headers["x-content-type-options"]) == (200, "nosniff"), path
+    assert (await http.get("/docs/swagger-ui.css")).headers["content-type"].startswith("text/css")
+    assert b"SwaggerUIBundle" in (await http.get("/docs/swagger-ui-bundle.js")).content
+    start = (await http.get("/docs/start.js")).text
+    assert ("//" in start, "validatorUrl: null" in start) == (False, True)
+    assert (await http.get("/docs/..%2f..%2fmain.py")).status_code == 404
 
 
 def test_transport_security_is_promised_where_the_operator_does() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 import httpx
+import msgspec
 import psycopg
 import pytest
 from psycopg.types.json import Jsonb
@@ -14,6 +15,7 @@ from control_plane.audit import verify as verify_command
 from control_plane.audit.chain import verify
 from control_plane.audit.retention import prune
 from control_plane.wiring import Resources
+from shared.audit import ToldChange
 from shared.clock import SystemClock
 from shared.ids import new_id
 from shared.settings import ControlPlaneSettings
@@ -252,3 +254,39 @@ def test_the_command_says_which_chain_is_broken_and_fails(
     assert verify_command.main() == 1
     assert f"organization {org_id}" in (shown := capsys.readouterr().out)
     assert "BROKEN at entry 1: the entry is missing" in shown
+
+
+async def test_what_was_changed_in_a_worker_is_in_the_log_of_its_organization(
+    world: World, resources: Resources, http: httpx.AsyncClient
+) -> None:
+    here, there = await world.tenant(), await world.tenant()
+    resource = f"{here.path}/conversations/{new_id()}"
+    change = ToldChange(
+        org_id=UUID(here.org_id),
+        at=SystemClock().now(),
+        actor_id=here.admin.user_id,
+        actor=here.admin.username,
+        api_key_id=None,
+        address="198.51.100.1",
+        request_id="mine-7",
+        method="DELETE",
+        route="/api/orgs/{org_id}/conversations/{conversation_id}",
+        resource=resource,
+        refused_with=404,
+    )
+    body = msgspec.to_builtins(change)
+    headers = {"Authorization": f"Bearer {resources.settings.security.worker_token}"}
+
+    assert (await http.post("/internal/audit", json=body, headers=headers)).status_code == 204
+
+    (entry,) = await entries(here.admin, f"{here.path}/audit", resource=resource)
+    assert (entry["actor_id"], entry["address"], entry["refused_with"]) == (
+        str(here.admin.user_id),
+        "198.51.100.1",
+        404,
+    )
+    assert await entries(there.admin, f"{there.path}/audit", resource=resource) == []
+    assert set((await broken(resources)).values()) == {None}
+    nowhere = {**body, "org_id": str(new_id())}
+    assert (await http.post("/internal/audit", json=nowhere, headers=headers)).status_code == 404
+    assert (await http.post("/internal/audit", json=body)).status_code == 401

@@ -1,11 +1,14 @@
 """Who gets an answer: every check in its order, and another organization's ids that look like ids that do not exist."""
 
+import asyncio
 import base64
 from typing import Any
 from uuid import UUID
 
 import pytest
 
+from runtime_worker.engines.base import EventSink, RunRequest
+from runtime_worker.http import conversations
 from shared.clock import SystemClock
 from shared.ids import new_id
 from shared.security.sessions import SessionStore
@@ -13,7 +16,7 @@ from shared.snapshots import OrchestratorSnapshot
 from tests.fakes.control_plane import TOKEN, FakeControlPlane
 from tests.fakes.instances import instance_snapshot, llm_config_snapshot
 from tests.fakes.orchestrators import ScriptedBuilder
-from tests.integration.runtime_worker.worker import Caller, RunningWorker
+from tests.integration.runtime_worker.worker import Caller, RunningWorker, eventually
 
 
 async def test_a_dead_session_is_refused_on_the_next_request(
@@ -205,3 +208,85 @@ async def test_the_openapi_document_names_every_route_with_its_errors(worker: Ru
 async def test_ids_that_are_none_are_ids_that_do_not_exist(member: Caller) -> None:
     for path in ("/runs/nonsense", "/conversations/nonsense", f"/runs/{UUID(int=0)}"):
         assert (await member.call("GET", path))[0] == 404
+
+
+async def test_who_changed_what_here_is_told_to_the_control_plane(
+    worker: RunningWorker,
+    control_plane: FakeControlPlane,
+    builder: ScriptedBuilder,
+    member: Caller,
+    instance: OrchestratorSnapshot,
+) -> None:
+    admin = await worker.sign_in(member.org_id, role="org_admin")
+    made = [(await member.chat(instance.instance_id, "secret plans"))[1]["conversation_id"] for _ in range(2)]
+    first, second = [f"/conversations/{conversation_id}" for conversation_id in made]
+    assert (await member.call("PATCH", first, json={"title": "canary"}))[0] == 200
+    assert (await member.call("DELETE", f"/conversations/{new_id()}"))[0] == 404
+    assert (await admin.call("DELETE", f"/conversations/{new_id()}"))[0] == 404
+    assert (await admin.call("DELETE", first))[0] == 204
+
+    renamed, refused, deleted = control_plane.told_changes
+
+    assert (renamed.method, renamed.actor_id, renamed.refused_with) == ("PATCH", member.user_id, None)
+    assert (refused.method, refused.actor_id, refused.refused_with) == ("DELETE", admin.user_id, 404)
+    assert (deleted.resource, deleted.refused_with) == (f"/api/orgs/{member.org_id}{first}", None)
+    assert (deleted.actor, deleted.address, bool(deleted.request_id)) == (
+        control_plane.grants[admin.user_id, admin.org_id].username,
+        "127.0.0.1",
+        True,
+    )
+    assert deleted.route == "/api/orgs/{org_id}/conversations/{conversation_id}"
+    assert "canary" not in repr(control_plane.told_changes)
+    control_plane.is_away = True
+    assert (await admin.call("DELETE", second))[0] == 204
+
+
+async def test_an_administrator_who_stops_somebody_elses_run_is_told_of_and_one_who_stops_their_own_is_not(
+    worker: RunningWorker,
+    control_plane: FakeControlPlane,
+    builder: ScriptedBuilder,
+    member: Caller,
+    instance: OrchestratorSnapshot,
+) -> None:
+    admin = await worker.sign_in(member.org_id, role="org_admin")
+    gate = asyncio.Event()
+
+    async def wait(request: RunRequest, sink: EventSink) -> None:
+        await gate.wait()
+
+    builder.script = wait
+    for caller in (member, admin):
+        running = asyncio.create_task(caller.chat(instance.instance_id, "wait"))
+        await eventually(lambda: worker.worker.table.all())
+        (run,) = worker.worker.table.all()
+        assert (await admin.call("POST", f"/runs/{run.run_id}/cancel"))[0] == 202
+        await running
+
+    (told,) = control_plane.told_changes
+    assert (told.method, told.actor_id) == ("POST", admin.user_id)
+    assert told.resource.endswith("/cancel")
+
+
+async def test_a_conversation_is_exported_as_one_file_by_whoever_sees_it(
+    worker: RunningWorker, member: Caller, instance: OrchestratorSnapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversations, "EXPORT_BATCH", 3)
+    colleague = await worker.sign_in(member.org_id)
+    admin = await worker.sign_in(member.org_id, role="org_admin")
+    _, made = await member.chat(instance.instance_id, "turn 0")
+    for turn in range(1, 4):
+        await member.chat(instance.instance_id, f"turn {turn}", conversation_id=made["conversation_id"])
+    path = f"/conversations/{made['conversation_id']}"
+
+    async with member.http.get(f"{member.url}{path}/export", headers=member.headers) as answer:
+        exported, headers = await answer.json(), answer.headers
+
+    assert exported == {
+        "conversation": (await member.call("GET", path))[1],
+        "messages": (await member.call("GET", f"{path}/messages"))[1]["items"],
+    }
+    assert len(exported["messages"]) == 8
+    assert headers["Content-Disposition"] == f'attachment; filename="conversation-{made["conversation_id"]}.json"'
+    assert (await admin.call("GET", f"{path}/export"))[1] == exported
+    assert (await colleague.call("GET", f"{path}/export"))[0] == 404
+    assert (await member.call("GET", f"/conversations/{new_id()}/export"))[0] == 404

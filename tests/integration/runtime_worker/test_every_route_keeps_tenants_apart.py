@@ -33,6 +33,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("PATCH", "/conversations/{conversation_id}"): {"title": "mine"},
     ("DELETE", "/conversations/{conversation_id}"): None,
     ("GET", "/conversations/{conversation_id}/messages"): None,
+    ("GET", "/conversations/{conversation_id}/export"): None,
     ("GET", "/runs/{run_id}"): None,
     ("GET", "/runs/{run_id}/stream"): None,
     ("GET", "/orchestrators/{instance_id}/completion/starters"): None,
