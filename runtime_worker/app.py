@@ -24,6 +24,7 @@ from runtime_worker.http import metrics as metrics_routes
 from runtime_worker.http.admissions import Admissions
 from runtime_worker.http.auth import provide_grant, provide_worker
 from runtime_worker.http.bodies import MAX_JSON_BYTES
+from runtime_worker.http.dependencies import resolve_in_turn
 from runtime_worker.http.problems import answer_problem
 from runtime_worker.http.request_ids import RequestIds
 from runtime_worker.http.visits import provide_visit
@@ -85,6 +86,7 @@ def create_app(
         state=State(),
         debug=False,
     )
+    resolve_in_turn(app)
     # Around the whole application, so that a 404 of the router has an id as well.
     app.asgi_handler = RequestIds(metrics.around(Admissions(app.asgi_handler)))
     return app

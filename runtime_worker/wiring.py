@@ -48,6 +48,7 @@ from shared.ids import new_id
 from shared.limits.limiter import Limiter
 from shared.logging import get_logger
 from shared.metrics import RequestMetrics
+from shared.redis_line import LineRedis
 from shared.security.api_key_uses import APIKeyUses
 from shared.security.api_keys import APIKeyCache
 from shared.security.buckets import TokenBuckets
@@ -77,7 +78,7 @@ log = get_logger(__name__)
 
 def redis_client(url: str) -> "Redis":
     """One retry covers a connection that went stale while idle; more would only hide that Redis is away."""
-    return Redis.from_url(
+    return LineRedis.from_url(
         url,
         max_connections=REDIS_CONNECTIONS,
         socket_connect_timeout=REDIS_SECONDS,

@@ -1,4 +1,4 @@
-"""The live workers as the gateway sees them: the registry, read at most twice a second, just-failed ones last."""
+"""The live workers as the gateway sees them: the registry, read a few times a second, just-failed ones last."""
 
 import asyncio
 
@@ -14,6 +14,8 @@ from shared.workers import RECORD_SECONDS, WorkerRecord, WorkerRegistry
 log = get_logger(__name__)
 
 MAX_AGE_SECONDS = 0.5
+AHEAD_SECONDS = 0.25
+"""A request that finds a list older than this has it read anew for those that come after it, and does not wait."""
 MAX_STALE_SECONDS = 30.0
 """How long the last known list is used while Redis is away; workers need Redis too and say so themselves."""
 
@@ -33,6 +35,7 @@ class WorkerDirectory:
         self._suspects: dict[str, float] = {}
         self._sent: dict[str, int] = {}
         self._refreshing = asyncio.Lock()
+        self._reading_ahead: asyncio.Task[None] | None = None
 
     async def candidates(self, key: str) -> list[WorkerRecord]:
         """Workers that take requests in the order to try them: the owner of `key`, then who would be it next. Those
@@ -90,8 +93,23 @@ class WorkerDirectory:
                 # Whoever waited for another's attempt takes its outcome: while Redis hangs, each attempt takes seconds.
                 if self._is_due():
                     await self._read()
+        elif self._reading_ahead is None and self._clock.monotonic() - self._tried_at >= AHEAD_SECONDS:
+            self._reading_ahead = asyncio.create_task(self._read_ahead(), name="read-workers-ahead")
         if self._read_at is None:
             raise StoreUnavailable("the worker registry cannot be read")
+
+    async def _read_ahead(self) -> None:
+        try:
+            async with self._refreshing:
+                await self._read()
+        finally:
+            self._reading_ahead = None
+
+    async def close(self) -> None:
+        """Nobody asks any more."""
+        if self._reading_ahead is not None:
+            self._reading_ahead.cancel()
+            await asyncio.gather(self._reading_ahead, return_exceptions=True)
 
     def _is_due(self) -> bool:
         return self._clock.monotonic() - self._tried_at >= MAX_AGE_SECONDS

@@ -30,6 +30,7 @@ class Gateway:
                 yield
             finally:
                 self._client = None
+                await self.workers.close()
 
     @property
     def client(self) -> ClientSession:

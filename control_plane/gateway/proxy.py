@@ -81,7 +81,9 @@ class Proxy:
                 await send({"type": "http.response.body", "body": buffered, "more_body": False})
             elif _media_type(response) == SSE_MEDIA_TYPE:
                 await _start(response.status, headers, send)
-                relay = EventRelay(self._client, self._workers, scope, request_headers, send)
+                # The layers around this look at the start of an answer only; an event goes past them.
+                past_layers: Send = scope["state"].get("server_send", send)
+                relay = EventRelay(self._client, self._workers, scope, request_headers, past_layers)
                 await relay.run(worker, response)
             else:
                 await _pass_on(response, headers, send)

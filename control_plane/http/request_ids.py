@@ -22,7 +22,11 @@ _QUIET_PREFIXES = ("/health", "/api/health", "/internal/")
 
 
 class RequestIds:
-    """Takes a caller's `X-Request-ID` when it is harmless, else makes one; it is in every answer and every log line."""
+    """Takes a caller's `X-Request-ID` when it is harmless, else makes one; it is in every answer and every log line.
+
+    Leaves the server's own `send` in `scope["state"]` as `server_send`, for a stream whose start has gone through every
+    layer and whose every chunk need not.
+    """
 
     def __init__(self, app: ASGIApp, *, hsts_seconds: int = 0) -> None:
         self._app = app
@@ -34,6 +38,7 @@ class RequestIds:
             return
         request_id = _request_id(scope)
         scope["state"]["request_id"] = request_id
+        scope["state"]["server_send"] = send
         started, status = time.perf_counter(), 0
 
         async def send_with_id(message: Message) -> None:

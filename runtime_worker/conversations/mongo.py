@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from pymongo import ASCENDING, DESCENDING, AsyncMongoClient, InsertOne, UpdateOne
+from pymongo import ASCENDING, DESCENDING, AsyncMongoClient
 from pymongo.errors import DuplicateKeyError
 
 from runtime_worker.conversations.base import Compaction, Conversation, Message, RunRecord, TurnEnd, TurnStart
@@ -18,7 +18,7 @@ from runtime_worker.conversations.documents import (
     OrganizationDocument,
     RunDocument,
 )
-from runtime_worker.conversations.group_writes import GroupWrites, Write
+from runtime_worker.conversations.group_writes import GroupWrites, Insert, Update, Write
 from runtime_worker.conversations.mapping import (
     conversation_of,
     conversation_row,
@@ -125,7 +125,7 @@ class MongoConversationStore:
     async def begin_turn(self, org_id: UUID, turn: TurnStart) -> None:
         conversation = turn.conversation
         opens = conversation if turn.is_new else None
-        message = InsertOne(message_row(turn.message, starts=turn.run, opens=opens))
+        message = Insert(message_row(turn.message, starts=turn.run, opens=opens))
         async with self._organization(org_id):
             if turn.is_new:
                 # One write: every command costs the driver more than all else that a run does before its first token.
@@ -135,7 +135,7 @@ class MongoConversationStore:
             if turn.is_moved:
                 changed |= {name: getattr(conversation, name) for name in ("instance_id", "anchor", "last_agent")}
             change = {"$max": {"updated_at": conversation.updated_at}, "$set": changed}
-            touch = UpdateOne({"_id": conversation.conversation_id}, change)
+            touch = Update({"_id": conversation.conversation_id}, change)
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._write(MessageDocument, message))
                 group.create_task(self._write_early(ConversationDocument, touch))
@@ -164,7 +164,7 @@ class MongoConversationStore:
                 # What is said of it now is not said of how it began.
                 if begun := {name: value for name, value in opened.items() if name not in change and name != "_id"}:
                     touches["$setOnInsert"] = begun
-                touch = UpdateOne({"_id": turn.run.conversation_id}, touches, upsert=bool(opened))
+                touch = Update({"_id": turn.run.conversation_id}, touches, upsert=bool(opened))
                 with suppress(DuplicateKeyError):  # Opened at the same moment, by somebody who asked for it.
                     await self._write_early(ConversationDocument, touch)
             document, row, epoch = (
@@ -175,7 +175,7 @@ class MongoConversationStore:
             # Not over what a later epoch has stored: that is another document then, under an id that is taken.
             ours = {"_id": row.pop("_id"), epoch: {"$lte": turn.run.epoch}}
             with suppress(DuplicateKeyError):
-                await self._write(document, UpdateOne(ours, {"$set": row}, upsert=True))
+                await self._write(document, Update(ours, {"$set": row}, upsert=True))
 
     async def compact(self, org_id: UUID, compaction: Compaction) -> None:
         summary, conversation_id = compaction.summary, compaction.conversation_id
@@ -187,8 +187,8 @@ class MongoConversationStore:
         gone = [*compaction.compacted, *([compaction.replaces] if compaction.replaces else [])]
         async with self._organization(org_id):
             # The flags go last: without them a message is told twice, without the summary it would be forgotten.
-            await self._write_early(MessageDocument, InsertOne(message_row(summary)))
-            await self._write(ConversationDocument, UpdateOne({"_id": conversation_id}, {"$set": change}))
+            await self._write_early(MessageDocument, Insert(message_row(summary)))
+            await self._write(ConversationDocument, Update({"_id": conversation_id}, {"$set": change}))
             flagged = MessageDocument.find({"_id": {"$in": gone}, "conversation_id": conversation_id})
             await flagged.update({"$set": {"is_compacted": True}})
 
@@ -259,7 +259,7 @@ class MongoConversationStore:
 
     async def _open(self, row: dict[str, Any]) -> None:
         with suppress(DuplicateKeyError):  # It was opened before.
-            await self._write_early(ConversationDocument, InsertOne(row))
+            await self._write_early(ConversationDocument, Insert(row))
 
     async def _reopened(self, conversation_id: UUID, user_id: UUID | None) -> ConversationDocument | None:
         """A conversation whose worker went before it had given it a row, or has not come to it yet."""

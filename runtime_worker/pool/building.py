@@ -3,14 +3,16 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from runtime_worker.engines.base import EngineParts, Orchestrator
+import msgspec
+
+from runtime_worker.engines.base import Engine, EngineParts, Orchestrator
 from runtime_worker.engines.choices import ModelKey, llm_config, model_keys
 from runtime_worker.engines.registry import engine_for, loaded_engine
 from runtime_worker.models.base import ModelClient
 from runtime_worker.models.registry import ModelRegistry
 from runtime_worker.plugins.base import PluginBundle
 from runtime_worker.plugins.registry import BundleRegistry
-from runtime_worker.pool.footprint import footprint_bytes
+from runtime_worker.pool.footprint import Footprints, footprint_bytes
 from shared.errors import OrchestratorBuildFailed, SecretUnreadable
 from shared.security.key_wrapping import KeyWrapping, data_keyring
 from shared.snapshots import OrchestratorSnapshot
@@ -19,10 +21,13 @@ from shared.snapshots import OrchestratorSnapshot
 class BuiltFromParts:
     """An orchestrator with the uses it holds of shared models and bundles."""
 
-    def __init__(self, models: ModelRegistry, bundles: BundleRegistry, wrapping: KeyWrapping) -> None:
+    def __init__(
+        self, models: ModelRegistry, bundles: BundleRegistry, wrapping: KeyWrapping, footprints: Footprints
+    ) -> None:
         self._models = models
         self._bundles = bundles
         self._wrapping = wrapping
+        self._footprints = footprints
         self._clients: dict[ModelKey, ModelClient] = {}
         self._plugins: list[PluginBundle] = []
         self._orchestrator: Orchestrator | None = None
@@ -63,10 +68,16 @@ class BuiltFromParts:
         # One turn of the loop for everybody else, so that builds do not follow one upon the other before live streams.
         await asyncio.sleep(0)
         self._orchestrator = await engine.build(snapshot, EngineParts(self._clients, tuple(self._plugins)))
+        plugins = frozenset((plugin.pid, plugin.version, plugin.digest) for plugin in snapshot.plugins)
+        kind = snapshot.framework_type, snapshot.mode, plugins, len(self._clients)
+        config_bytes = len(msgspec.json.encode((snapshot.whoami, snapshot.config, snapshot.plugins)))
+        self.own_bytes = self._footprints.of(kind, config_bytes, lambda: self._measure(engine))
+
+    def _measure(self, engine: Engine) -> int:
         shared = [*self._clients.values(), *self._plugins, engine]
         for plugin_bundle in self._plugins:
             shared += plugin_bundle.tools
-        self.own_bytes = footprint_bytes(self._orchestrator, shared=shared)
+        return footprint_bytes(self._orchestrator, shared=shared)
 
     async def close(self) -> None:
         self._orchestrator = None
@@ -83,9 +94,10 @@ class PartsBuilder:
         self._models = models
         self._bundles = bundles
         self._wrapping = wrapping
+        self._footprints = Footprints()
 
     async def build(self, snapshot: OrchestratorSnapshot) -> BuiltFromParts:
-        built = BuiltFromParts(self._models, self._bundles, self._wrapping)
+        built = BuiltFromParts(self._models, self._bundles, self._wrapping, self._footprints)
         try:
             await built.build(snapshot)
         except BaseException:

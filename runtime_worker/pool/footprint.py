@@ -2,9 +2,15 @@
 
 import gc
 import logging
+import math
 import sys
-from collections.abc import Iterable
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
+
+STEPS_PER_DOUBLING = 4
+"""What is built of configurations whose lengths differ by less than a fifth is taken to be of one size."""
+MAX_KINDS = 1024
 
 _EVERYBODYS = (type, ModuleType, CodeType, BuiltinFunctionType, logging.Logger)
 """What such an object leads to belongs to the process, whoever refers to it."""
@@ -31,3 +37,23 @@ def footprint_bytes(*roots: object, shared: Iterable[object] = ()) -> int:
         else:
             todo += gc.get_referents(item)
     return total
+
+
+class Footprints:
+    """The sizes of builds, each kind measured once: looking at all objects of a build takes as long as building it, and
+    live streams wait meanwhile."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[Hashable, int] = OrderedDict()
+
+    def of(self, kind: Hashable, config_bytes: int, measure: Callable[[], int]) -> int:
+        """The size of a build of this kind, whose configuration is so long. `measure` is called if none like it was."""
+        key = kind, math.floor(math.log2(max(config_bytes, 1)) * STEPS_PER_DOUBLING)
+        known = self._known.get(key)
+        if known is None:
+            if len(self._known) >= MAX_KINDS:
+                self._known.popitem(last=False)
+            known = self._known[key] = measure()
+        else:
+            self._known.move_to_end(key)
+        return known

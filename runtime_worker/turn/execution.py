@@ -27,6 +27,8 @@ from shared.limits import Admission
 from shared.logging import get_logger
 from shared.pricing import cost_of_calls, price_list
 
+SENDING_ROUNDS = 4
+"""So many rounds of the loop it takes at most until the writes of a turn that begins are on their way."""
 STOP_SECONDS = 0.15
 """How long an engine may take to stop when told to; a cancel is answered within 250 ms, so it cannot be much."""
 
@@ -72,14 +74,9 @@ class Execution:
 
         A conversation that has outgrown its window is made to fit first.
         """
-        begun = (
-            lease.orchestrator.run(request, run.stream)
-            if overflow is None
-            else self._compacted(run, lease, request, overflow)
-        )
-        # A task of its own from the first moment, ahead of the writes that the caller is about to wait for: the model
-        # is asked first, and the store works while it thinks.
-        work = asyncio.create_task(begun, name=f"engine-{run.run_id}")
+        # A task of its own, just behind the writes that the caller is about to wait for: the store works while the
+        # engine gets going, and the run can be shown before its model says anything.
+        work = asyncio.create_task(self._begin(run, lease, request, overflow), name=f"engine-{run.run_id}")
         # The engine may go on for a moment after it was told to stop; the orchestrator is its own until it is done.
         work.add_done_callback(lambda _: lease.release())
         return self._drive(run, work, request.deadline, self._clock.monotonic())
@@ -111,8 +108,11 @@ class Execution:
             return
         await self._finish(run, result, duration_ms=round((self._clock.monotonic() - started) * 1000))
 
-    async def _compacted(self, run: Run, lease: Lease, request: RunRequest, overflow: Overflow) -> RunResult:
-        request = await self._compactor.fit(run, lease, request, overflow)
+    async def _begin(self, run: Run, lease: Lease, request: RunRequest, overflow: Overflow | None) -> RunResult:
+        for _ in range(SENDING_ROUNDS):
+            await asyncio.sleep(0)
+        if overflow is not None:
+            request = await self._compactor.fit(run, lease, request, overflow)
         return await lease.orchestrator.run(request, run.stream)
 
     async def _outcome(self, run: Run, work: "asyncio.Task[RunResult]", deadline: float) -> RunResult | None:

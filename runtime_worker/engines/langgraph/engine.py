@@ -9,7 +9,7 @@ from langsmith import tracing_context
 
 from runtime_worker.engines.base import EngineParts, EventSink, RunRequest, RunResult
 from runtime_worker.engines.instances.current import CurrentInstance
-from runtime_worker.engines.langgraph.graph import Graph, Template, compile_graph
+from runtime_worker.engines.langgraph.graph import Graph, Template
 from runtime_worker.engines.nodes.run import Instance, RunContext
 from runtime_worker.engines.nodes.visit import ModeWork
 from runtime_worker.engines.telling import Telling
@@ -39,7 +39,7 @@ class LangGraphEngine:
         template = Template.of(instance)
         graph = self._graphs.get(template)
         if graph is None:
-            graph = self._graphs[template] = compile_graph(self.mode, template)
+            graph = self._graphs[template] = Graph(self.mode, template)
         return Wired(instance, graph)
 
     @property
@@ -74,12 +74,10 @@ class LangGraphOrchestrator:
             async with asyncio.timeout_at(request.deadline):
                 # Whatever LANGSMITH_TRACING says: a tenant's prompts go nowhere but to the tenant's model.
                 with tracing_context(enabled=False):
-                    state = await graph.ainvoke(
-                        self._mode.begin(run), {"recursion_limit": instance.policy.max_steps + 1}, context=run
-                    )
+                    state = await graph.run(run)
         except TimeoutError:
             raise RunTimedOut from None
         return self._mode.result(state, run)
 
     def mermaid(self) -> str:
-        return self._current.get().graph.get_graph().draw_mermaid()
+        return self._current.get().graph.mermaid()

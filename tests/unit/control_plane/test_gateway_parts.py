@@ -12,6 +12,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from control_plane.gateway.affinity import affinity_key
 from control_plane.gateway.directory import (
+    AHEAD_SECONDS,
     MAX_AGE_SECONDS,
     MAX_STALE_SECONDS,
     SUSPECT_SECONDS,
@@ -116,7 +117,7 @@ async def names(workers: WorkerDirectory, key: str = "k") -> list[str]:
     return [w.worker_id for w in await workers.candidates(key)]
 
 
-async def test_the_registry_is_read_at_most_twice_a_second(clock: ManualClock) -> None:
+async def test_the_registry_is_read_a_few_times_a_second_at_most(clock: ManualClock) -> None:
     registry = Registry(clock, "a", "b")
     workers = directory(registry, clock)
     for _ in range(5):
@@ -125,6 +126,23 @@ async def test_the_registry_is_read_at_most_twice_a_second(clock: ManualClock) -
     clock.advance(MAX_AGE_SECONDS)
     await workers.candidates("k")
     assert registry.reads == 2
+
+
+async def test_a_request_does_not_wait_for_the_registry_while_the_list_is_young(clock: ManualClock) -> None:
+    registry = Registry(clock, "a", "b")
+    workers = directory(registry, clock)
+    await names(workers)
+    registry.answers.clear()
+    registry.records = registry.records[:1]
+    clock.advance(AHEAD_SECONDS)
+    # Each of them would wait for ever.
+    assert [len(await names(workers)) for _ in range(3)] == [2, 2, 2]
+    await asyncio.sleep(0)
+    assert registry.reads == 2
+    registry.answers.set()
+    await asyncio.sleep(0.01)
+    assert await names(workers) == ["a"]
+    await workers.close()
 
 
 async def test_while_redis_is_away_the_last_known_workers_serve_but_not_for_ever(clock: ManualClock) -> None:
