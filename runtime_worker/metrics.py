@@ -57,7 +57,7 @@ class WorkerState(Collector):
         yield GaugeMetricFamily("cadence_active_runs", "Runs that are going on.", len(self._table))
         yield GaugeMetricFamily("cadence_run_capacity", "Runs this worker takes at once.", self._table.capacity)
         yield GaugeMetricFamily(
-            "cadence_build_queue", "Orchestrators being built or waiting for it.", self._pool.build_queue()
+            "cadence_build_queue", "Orchestrators waiting to be built.", self._pool.build_queue_length
         )
         yield GaugeMetricFamily("cadence_hot_capacity", "Orchestrators kept built at most.", self._max_hot_pool_size)
         residency = GaugeMetricFamily(

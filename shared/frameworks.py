@@ -57,30 +57,16 @@ DEFAULT_BASE_URLS: dict[Provider, str] = {
 }
 """Where a provider answers when the llm_config names no `base_url`; the others are self-hosted and must name one."""
 
-RUNNABLE: dict[tuple[Framework, Mode], frozenset[Provider]] = {
-    (framework, mode): frozenset(providers) for framework, providers in SUPPORTED_PROVIDERS.items() for mode in Mode
-}
-"""What this version can build. A create that asks for anything else of the matrix is refused, never half-served."""
+COMBINATIONS = tuple((framework, mode) for framework in Framework for mode in Mode)
+"""Every framework runs every mode."""
 
 
-def require_runnable(framework: Framework, mode: Mode, provider: Provider) -> None:
-    """Raise UnsupportedCombination, naming what is supported, unless this version can run the three together."""
+def require_supported(framework: Framework, provider: Provider) -> None:
+    """Raise UnsupportedCombination, naming what is supported, unless the framework works with this provider."""
     supported = SUPPORTED_PROVIDERS[framework]
     if provider not in supported:
         names = ", ".join(supported)
         raise UnsupportedCombination(
             f"{framework} does not work with provider {provider}; it supports {names}",
             errors=(FieldError("config.default_llm_config_id", "provider_mismatch", f"supported providers: {names}"),),
-        )
-    if (framework, mode) not in RUNNABLE:
-        combos = ", ".join(f"{f} with {m}" for f, m in RUNNABLE)
-        raise UnsupportedCombination(
-            f"{framework} with mode {mode} is not available in this version; available: {combos}",
-            errors=(FieldError("mode", "not_available", f"available: {combos}"),),
-        )
-    if provider not in RUNNABLE[framework, mode]:
-        names = ", ".join(sorted(RUNNABLE[framework, mode]))
-        raise UnsupportedCombination(
-            f"provider {provider} is not available for {framework} with {mode} in this version; available: {names}",
-            errors=(FieldError("config.default_llm_config_id", "provider_not_available", f"available: {names}"),),
         )

@@ -5,27 +5,21 @@ from collections.abc import Iterable, Sequence
 from control_plane.llm_configs.tables import LLMConfig
 from control_plane.plugins.catalogue import CatalogueEntry
 from shared.errors import FieldError, InvalidRequest, UnsupportedCombination
-from shared.frameworks import RUNNABLE, SUPPORTED_PROVIDERS, Framework, Mode, Provider, require_runnable
+from shared.frameworks import Framework, Mode, Provider, require_supported
 from shared.orchestrator_config import AnyConfig, HandoffConfig
 
 Model = tuple[Provider, str]
 """Whose it is and its name."""
 
 
-def require_mode(framework: Framework, mode: Mode) -> None:
-    """Raise UnsupportedCombination when this version cannot run the two together, whatever the provider."""
-    if (framework, mode) not in RUNNABLE:
-        require_runnable(framework, mode, SUPPORTED_PROVIDERS[framework][0])
-
-
-def check_models(framework: Framework, mode: Mode, config: AnyConfig, configs: Iterable[LLMConfig]) -> None:
+def check_models(framework: Framework, config: AnyConfig, configs: Iterable[LLMConfig]) -> None:
     """Every node has a provider that the framework works with and a model name.
 
     Raises UnsupportedCombination or InvalidRequest naming the node.
     """
     by_id = {config.id: config for config in configs}
     default = by_id[config.default_llm_config_id]
-    require_runnable(framework, mode, Provider(default.provider))
+    require_supported(framework, Provider(default.provider))
     problems: list[FieldError] = []
     if not (config.default_model_name or default.model_name):
         message = f"set a model here or a model_name in the llm_config {default.name!r}"
@@ -33,13 +27,13 @@ def check_models(framework: Framework, mode: Mode, config: AnyConfig, configs: I
     for name, node in config.nodes():
         if node.llm_config_id is not None:
             own = by_id[node.llm_config_id]
-            _require_provider(framework, mode, Provider(own.provider), f"config.mode_config.{name}.llm_config_id")
+            _require_provider(framework, Provider(own.provider), f"config.mode_config.{name}.llm_config_id")
             if not (node.model_name or own.model_name or config.default_model_name):
                 field, message = f"config.mode_config.{name}.model_name", f"the llm_config {own.name!r} names no model"
                 problems.append(FieldError(field, "missing", message))
     if config.fallback_llm_config_id is not None:
         fallback, field = by_id[config.fallback_llm_config_id], "config.fallback_llm_config_id"
-        _require_provider(framework, mode, Provider(fallback.provider), field)
+        _require_provider(framework, Provider(fallback.provider), field)
         if not (fallback.model_name or config.default_model_name):
             problems.append(FieldError(field, "missing", f"the llm_config {fallback.name!r} names no model"))
     if problems:
@@ -78,9 +72,9 @@ def check_plugins(mode: Mode, config: AnyConfig, plugins: Sequence[CatalogueEntr
             raise InvalidRequest("the entry agent is not there", errors=(FieldError(field, "not_active", message),))
 
 
-def _require_provider(framework: Framework, mode: Mode, provider: Provider, field: str) -> None:
+def _require_provider(framework: Framework, provider: Provider, field: str) -> None:
     try:
-        require_runnable(framework, mode, provider)
+        require_supported(framework, provider)
     except UnsupportedCombination as refusal:
         errors = tuple(FieldError(field, error.code, error.message) for error in refusal.errors)
         raise UnsupportedCombination(refusal.detail, errors=errors) from None

@@ -12,7 +12,7 @@ from control_plane.database.locks import lock_definitions
 from control_plane.database.revisions import require_match
 from control_plane.llm_configs.service import LLMConfigService
 from control_plane.llm_configs.tables import LLMConfig
-from control_plane.orchestrators.choices import check_models, check_plugins, require_mode
+from control_plane.orchestrators.choices import check_models, check_plugins
 from control_plane.orchestrators.definition import Definition
 from control_plane.orchestrators.plugins import InstancePlugins
 from control_plane.orchestrators.reading import OrchestratorRecord
@@ -50,7 +50,6 @@ class OrchestratorService:
 
     async def create(self, org_id: UUID, body: OrchestratorBody) -> OrchestratorRecord:
         """Raises InvalidRequest and its kinds, AlreadyExists, QuotaReached."""
-        require_mode(body.framework_type, body.mode)
         await lock_definitions(self._session, org_id)
         cascade = await self._orchestrators.cascade(org_id)
         config, llm_configs = await self._checked(org_id, body.framework_type, body.mode, body.config, cascade)
@@ -194,7 +193,7 @@ class OrchestratorService:
         config = parse_config(mode, raw)
         require_free(mode, to_given(mode, config, raw), cascade)
         llm_configs = await self._llm_configs.require(org_id, config.llm_config_ids())
-        check_models(framework, mode, config, llm_configs)
+        check_models(framework, config, llm_configs)
         return config, llm_configs
 
 

@@ -7,7 +7,7 @@ import msgspec
 
 from runtime_worker.engines.base import Engine, EngineParts, Orchestrator
 from runtime_worker.engines.choices import ModelKey, llm_config, model_keys
-from runtime_worker.engines.registry import engine_for, loaded_engine
+from runtime_worker.engines.registry import loaded_engine, prepare_engine
 from runtime_worker.models.base import ModelClient
 from runtime_worker.models.registry import ModelRegistry
 from runtime_worker.plugins.base import PluginBundle
@@ -22,12 +22,18 @@ class BuiltFromParts:
     """An orchestrator with the uses it holds of shared models and bundles."""
 
     def __init__(
-        self, models: ModelRegistry, bundles: BundleRegistry, wrapping: KeyWrapping, footprints: Footprints
+        self,
+        models: ModelRegistry,
+        bundles: BundleRegistry,
+        wrapping: KeyWrapping,
+        footprints: Footprints,
+        one_at_a_time: asyncio.Lock,
     ) -> None:
         self._models = models
         self._bundles = bundles
         self._wrapping = wrapping
         self._footprints = footprints
+        self._one_at_a_time = one_at_a_time
         self._clients: dict[ModelKey, ModelClient] = {}
         self._plugins: list[PluginBundle] = []
         self._orchestrator: Orchestrator | None = None
@@ -64,14 +70,15 @@ class BuiltFromParts:
         engine = loaded_engine(snapshot.framework_type, snapshot.mode)
         if engine is None:
             # In a thread: the first instance of a framework imports it, and streams must not wait for that.
-            engine = await asyncio.to_thread(engine_for, snapshot.framework_type, snapshot.mode)
-        # One turn of the loop for everybody else, so that builds do not follow one upon the other before live streams.
-        await asyncio.sleep(0)
-        self._orchestrator = await engine.build(snapshot, EngineParts(self._clients, tuple(self._plugins)))
+            engine = await asyncio.to_thread(prepare_engine, snapshot.framework_type, snapshot.mode)
         plugins = frozenset((plugin.pid, plugin.version, plugin.digest) for plugin in snapshot.plugins)
         kind = snapshot.framework_type, snapshot.mode, plugins, len(self._clients)
         config_bytes = len(msgspec.json.encode((snapshot.whoami, snapshot.config, snapshot.plugins)))
-        self.own_bytes = self._footprints.of(kind, config_bytes, lambda: self._measure(engine))
+        async with self._one_at_a_time:
+            # A turn of the loop for everybody else, so that builds do not follow one upon the other before streams.
+            await asyncio.sleep(0)
+            self._orchestrator = await engine.build(snapshot, EngineParts(self._clients, tuple(self._plugins)))
+            self.own_bytes = self._footprints.of(kind, config_bytes, lambda: self._measure(engine))
 
     def _measure(self, engine: Engine) -> int:
         shared = [*self._clients.values(), *self._plugins, engine]
@@ -95,9 +102,10 @@ class PartsBuilder:
         self._bundles = bundles
         self._wrapping = wrapping
         self._footprints = Footprints()
+        self._one_at_a_time = asyncio.Lock()
 
     async def build(self, snapshot: OrchestratorSnapshot) -> BuiltFromParts:
-        built = BuiltFromParts(self._models, self._bundles, self._wrapping, self._footprints)
+        built = BuiltFromParts(self._models, self._bundles, self._wrapping, self._footprints, self._one_at_a_time)
         try:
             await built.build(snapshot)
         except BaseException:

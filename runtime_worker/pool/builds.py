@@ -37,7 +37,7 @@ class Builds:
         make_room: Callable[[], None],
         on_free: Callable[[], None],
     ) -> None:
-        """`make_room` is called after every build, `on_free` when the last run let go of one."""
+        """`make_room` is called after every build and must be cheap, `on_free` when the last run let go of one."""
         self._index = index
         self._builder = builder
         self._fetch = fetch
@@ -57,6 +57,13 @@ class Builds:
     def waiting_count(self) -> int:
         """Builds that wait for their turn."""
         return self._slots.waiting_count
+
+    @property
+    def used_bytes(self) -> int:
+        """The same as of `memory`, for those who ask at every build."""
+        bundles = {id(bundle): bundle for generation in self._open for bundle in generation.bundles}
+        own_bytes = sum(generation.holding.own_bytes for generation in self._open)
+        return own_bytes + sum(bundle.resident_bytes for bundle in bundles.values())
 
     def memory(self) -> Memory:
         """What all builds hold that may serve or have a run, replaced ones included."""

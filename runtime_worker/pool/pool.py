@@ -60,7 +60,7 @@ class OrchestratorPool:
             take_snapshot=self._take_snapshot,
             on_gone=lambda instance_id: self._forget(instance_id, self._index.known_revision(instance_id)),
             on_built=on_built,
-            make_room=lambda: self._room.make(),
+            make_room=lambda: self._room.make_if_full(),
             on_free=lambda: self._room.make_if_over(),
         )
         self._room = Room(self._index, self._builds, clock, reports, limits, self._is_pinned)
@@ -232,10 +232,6 @@ class OrchestratorPool:
     def counts(self) -> PoolCounts:
         hot, warm = len(self._index.hot), len(self._index.warm)
         return PoolCounts(hot=hot, warm=warm, cold=len(self._index) - hot - warm)
-
-    def build_queue(self) -> int:
-        """How many instances are being built or wait for it."""
-        return sum(entry.building is not None for entry in self._index.all())
 
     def report_all(self) -> None:
         """Tell again what is built, being built, failed or unloaded, for a registry that may have lost it."""

@@ -36,7 +36,7 @@ class Room:
     @property
     def memory_bytes(self) -> int:
         """What is built holds now, the processes of its plugins included."""
-        return self._builds.memory().used_bytes
+        return self._builds.used_bytes
 
     @property
     def hot_fill(self) -> float:
@@ -48,10 +48,13 @@ class Room:
         """Whether there is room for an instance that nobody has asked for, if need be in place of one on demand."""
         hot = self._index.hot.values()
         beginning = sum(entry.building is not None and entry.current is None for entry in self._index.hot_tier.values())
+        has_memory = self.memory_bytes <= self._limits.max_memory_bytes * FULL
+        if has_memory and len(hot) + beginning < self._limits.max_hot_pool_size:
+            return True  # Whoever stays: looking at every one, at every build of a start, adds up.
         staying = sum(entry.is_busy or self._is_pinned(entry) for entry in hot)
         if staying + beginning >= self._limits.max_hot_pool_size:
             return False
-        return staying < len(hot) or self.memory_bytes <= self._limits.max_memory_bytes * FULL
+        return staying < len(hot) or has_memory
 
     def make(self) -> None:
         """Send away what was not used for too long, and what has to make room."""
@@ -65,6 +68,11 @@ class Room:
             self._reports.forget(instance_id)
         is_too_much = memory.used_bytes > self._limits.max_memory_bytes
         self._is_over = is_too_much or len(self._index.hot) > self._limits.max_hot_pool_size
+
+    def make_if_full(self) -> None:
+        """Cheap enough for the end of every build: what was not used for too long waits for the next `make`."""
+        if self._is_over or self.hot_fill > 1:
+            self.make()
 
     def make_if_over(self) -> None:
         """Cheap enough for the end of every run: does nothing unless busy orchestrators exceeded a limit."""

@@ -110,6 +110,7 @@ def test_a_quick_run_measures_builds_of_an_engine(tmp_path: Path) -> None:
 
     assert ended.returncode == 0, ended.stderr
     (row,) = msgspec.json.decode(file.read_bytes(), type=engines.Report).rows
+    assert row.crowd is not None
     assert row.crowd.build_p50_ms > 0
     assert "langgraph grounded" in ended.stdout
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from shared.frameworks import RUNNABLE, Framework, Mode, Provider
+from shared.frameworks import COMBINATIONS, Framework, Mode, Provider
 from tests.contract.engines.moves import ScenarioModel, decides
 from tests.e2e.client import Client, Stream
 from tests.e2e.tenant import READY_SECONDS, Tenant
@@ -19,7 +19,6 @@ from tests.fakes.plugin_packages import package
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 PROVIDER = Provider.LITELLM
-COMBINATIONS = [(framework, mode) for (framework, mode), providers in RUNNABLE.items() if PROVIDER in providers]
 ANSWER = "The sum is 42."
 SCOPED_AGENT = """
 async def load_anchor(self, resource_id):

@@ -3,10 +3,10 @@
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from google.adk.agents import BaseAgent
 from google.adk.agents.invocation_context import InvocationContext
 from google.adk.events.event import Event
 
+from runtime_worker.engines.google_adk.bare_agent import BareAgent
 from runtime_worker.engines.google_adk.run import current_run
 from runtime_worker.engines.nodes.visit import merged
 
@@ -14,7 +14,7 @@ NO_EVENTS: tuple[Event, ...] = ()
 """What the agents said stays in the run: a session that ends with its turn has no reader."""
 
 
-class ModeAgent(BaseAgent):
+class ModeAgent(BareAgent):
     """A custom agent. Its sub-agents are those of the nodes that have a model; the other nodes are its own work."""
 
     mode: Any

@@ -18,7 +18,7 @@ from runtime_worker.engines.modes.coordinator import (
     is_finish,
     routes,
 )
-from runtime_worker.engines.nodes.endings import apologize, suggest
+from runtime_worker.engines.nodes.endings import endings
 from runtime_worker.engines.nodes.rounds import asked_for, results, run_round
 from runtime_worker.engines.nodes.run import RunContext
 from runtime_worker.engines.nodes.visit import ModeWork, Update, result_of
@@ -165,8 +165,7 @@ COORDINATOR = ModeWork(
         Node.AGENT: work_on_task,
         Node.SYNTHESIZER: synthesize,
         Node.SUSPEND: suspend,
-        Node.ERROR_HANDLER: apologize,
-        Node.SUGGESTION: suggest,
+        **endings(Node),
     },
     routes=routes,
     begin=begin,

@@ -1,10 +1,10 @@
 """Nodes that every mode ends with: the error handler and the suggestion."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
 
 from runtime_worker.engines.modes.failures import FIXED_FAILURE_TEXT, describe_failure
-from runtime_worker.engines.modes.node import ERROR_HANDLER, SUGGESTION
+from runtime_worker.engines.modes.node import ERROR_HANDLER, SUGGESTION, ModeNode
 from runtime_worker.engines.nodes.run import RunContext
 from runtime_worker.engines.nodes.visit import Update, failure_of
 from runtime_worker.models.base import ModelMessage
@@ -13,7 +13,14 @@ from shared.logging import get_logger
 
 log = get_logger(__name__)
 
+N = TypeVar("N", bound=ModeNode)
+
 MAX_SUGGESTION_CHARS = 300
+
+
+def endings(nodes: type[N]) -> Mapping[N, Callable[[Any, RunContext[Any]], Awaitable[Update]]]:
+    """The works of a mode that are every mode's, by its own names for those nodes."""
+    return {nodes(ERROR_HANDLER): apologize, nodes(SUGGESTION): suggest}
 
 
 async def apologize(state: Mapping[str, Any], run: RunContext[Any]) -> Update:

@@ -21,7 +21,7 @@ from runtime_worker.engines.modes.grounded import (
     Writing,
     routes,
 )
-from runtime_worker.engines.nodes.endings import apologize, suggest
+from runtime_worker.engines.nodes.endings import endings
 from runtime_worker.engines.nodes.rounds import asked_for, results, run_round
 from runtime_worker.engines.nodes.run import RunContext
 from runtime_worker.engines.nodes.visit import ModeWork, Update, own_name, result_of
@@ -227,8 +227,7 @@ GROUNDED = ModeWork(
         Node.CONTROL_TOOLS: control_tools,
         Node.SYNTHESIZER: synthesize,
         Node.VALIDATION: validate,
-        Node.ERROR_HANDLER: apologize,
-        Node.SUGGESTION: suggest,
+        **endings(Node),
     },
     routes=routes,
     begin=begin,

@@ -20,7 +20,7 @@ from runtime_worker.engines.modes.handoff import (
     routes,
     wanted_agent,
 )
-from runtime_worker.engines.nodes.endings import apologize, suggest
+from runtime_worker.engines.nodes.endings import endings
 from runtime_worker.engines.nodes.rounds import asked_for, results, run_round
 from runtime_worker.engines.nodes.run import RunContext
 from runtime_worker.engines.nodes.visit import ModeWork, Update, result_of
@@ -120,7 +120,7 @@ HANDOFF = ModeWork(
     instance_of=HandoffInstance.of,
     state_type=HandoffState,
     entry=Node.AGENT,
-    works={Node.AGENT: take_turn, Node.ERROR_HANDLER: apologize, Node.SUGGESTION: suggest},
+    works={Node.AGENT: take_turn, **endings(Node)},
     routes=routes,
     begin=begin,
     following=following,

@@ -17,7 +17,7 @@ from runtime_worker.engines.modes.supervisor import (
     Signal,
     routes,
 )
-from runtime_worker.engines.nodes.endings import apologize, suggest
+from runtime_worker.engines.nodes.endings import endings
 from runtime_worker.engines.nodes.rounds import asked_for, results, run_round
 from runtime_worker.engines.nodes.run import RunContext
 from runtime_worker.engines.nodes.visit import ModeWork, Update, own_name, result_of
@@ -168,8 +168,7 @@ SUPERVISOR = ModeWork(
         Node.SYNTHESIZER: synthesize,
         Node.FACILITATOR: facilitate,
         Node.CONVERSATIONAL: converse,
-        Node.ERROR_HANDLER: apologize,
-        Node.SUGGESTION: suggest,
+        **endings(Node),
     },
     routes=routes,
     begin=begin,

@@ -1,13 +1,22 @@
 """One run on the Agents SDK: the context that its agents, tools and hooks are given."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
-from agents import Agent, MaxTurnsExceeded, Model, ModelProvider, RunConfig, RunHooks, Runner, RunResult
+from agents import (
+    Agent,
+    AgentOutputSchemaBase,
+    Model,
+    ModelProvider,
+    ModelTracing,
+    RunConfig,
+    RunHooks,
+    Runner,
+    RunResult,
+)
 
 from runtime_worker.engines.instances.parts import NodeParts
 from runtime_worker.engines.modes.node import ModeNode
@@ -26,7 +35,7 @@ I = TypeVar("I", bound=Instance, covariant=True)  # noqa: E741
 
 @dataclass
 class AgentsRun(RunContext[I]):
-    """A node's call of its model is a run of its agent; what an agent with tools does between two calls is the SDK's.
+    """What an agent with tools does between two calls of its model is the SDK's; one without is asked, once.
 
     `state` is what visits left, `following` the node that the last one led to. `instructions` are the system prompt of
     the agent's next call, `request_made` is that call, `round` the tool calls that the last answer asked for.
@@ -63,20 +72,23 @@ class AgentsRun(RunContext[I]):
 
         async def answer(request: ModelRequest) -> ModelAnswer:
             answers.append(await self.complete(parts, request, on_delta))
-            # Also when the model disobeys and calls something: the SDK must not run it.
-            return without_calls(answers[0])
+            return answers[0]
 
-        # The SDK would ask again when a structured answer is empty; repairing it is the mode's.
-        with suppress(MaxTurnsExceeded):
-            await self.run_agent(
-                parts,
-                self.wired.agents[parts.node],
-                conversation,
-                answer,
-                instructions=lambda: system,
-                timeout_seconds=timeout_seconds,
-                max_turns=1,
-            )
+        # What the SDK's loop would ask the agent's model. There is nothing to call and nobody to hand over to, so that
+        # the loop has nothing to do here, and it takes longer for that than everything else in the call together.
+        agent = self.wired.agents[parts.node]
+        await self._model(parts, answer, timeout_seconds).get_response(
+            system.content,
+            to_items(conversation),
+            agent.model_settings,
+            agent.tools,
+            cast("AgentOutputSchemaBase | None", agent.output_type),
+            [],
+            ModelTracing.DISABLED,
+            previous_response_id=None,
+            conversation_id=None,
+            prompt=None,
+        )
         return answers[0]
 
     async def run_agent(
@@ -88,24 +100,18 @@ class AgentsRun(RunContext[I]):
         *,
         instructions: Callable[[], ModelMessage],
         max_turns: int,
-        timeout_seconds: float | None = None,
         hooks: "RunHooks[AgentsRun[Any]] | None" = None,
         refused: Collection[str] = (),
     ) -> RunResult:
         """The SDK's own loop, from this agent on. `ask` stands for the model of every agent it comes to; each call has
-        `timeout_seconds`, or what `parts` have. `refused` are ids of calls that must find nothing to call.
+        the time that `parts` have. `refused` are ids of calls that must find nothing to call.
 
         Raises MaxTurnsExceeded, and what `ask` raises.
         """
         self.instructions = instructions
         self.round = OpenRound(_nothing)
         config = RunConfig(
-            model=ClientModel(
-                ask,
-                name=parts.model.client.model_name,
-                timeout_seconds=timeout_seconds or parts.timeout_seconds,
-                refused=refused,
-            ),
+            model=self._model(parts, ask, refused=refused),
             model_provider=_NO_PROVIDER,
             tracing_disabled=True,
             trace_include_sensitive_data=False,
@@ -118,6 +124,16 @@ class AgentsRun(RunContext[I]):
             )
         finally:
             await self.round.close()
+
+    def _model(
+        self, parts: NodeParts, ask: Ask, timeout_seconds: float | None = None, *, refused: Collection[str] = ()
+    ) -> ClientModel:
+        return ClientModel(
+            ask,
+            name=parts.model.client.model_name,
+            timeout_seconds=timeout_seconds or parts.timeout_seconds,
+            refused=refused,
+        )
 
 
 def own(agent: Agent[AgentsRun[Any]]) -> Agent[AgentsRun[Any]]:

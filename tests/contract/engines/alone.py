@@ -11,11 +11,10 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Iterator
 
 import msgspec
 
-from shared.frameworks import RUNNABLE, Framework, Mode
+from shared.frameworks import Framework, Mode
 
 CONNECTION = "connected: "
 FRAMEWORK_MODULES = {
@@ -29,7 +28,8 @@ SECRETS = ("KEY", "TOKEN", "SECRET", "CREDENTIALS", "PASSWORD")
 
 class Seen(msgspec.Struct):
     """`loaded_…` are frameworks whose packages were imported. `secrets_read` are variables that were looked at while
-    instances were built and run. `credentials` are the keys that the model got."""
+    instances were built and run. `credentials` are the keys that the model got. `imported_by_turns` are modules that a
+    prepared framework had still to import, for which a turn would stop all others."""
 
     address: str
     loaded_at_start: list[str]
@@ -39,6 +39,7 @@ class Seen(msgspec.Struct):
     credentials: list[str]
     answers: list[str]
     has_default_client: bool
+    imported_by_turns: list[str]
 
 
 def watch_connections() -> None:
@@ -80,13 +81,9 @@ def loaded() -> list[str]:
     return [f for f, modules in FRAMEWORK_MODULES.items() if any(module in sys.modules for module in modules)]
 
 
-def modes_of(framework: Framework) -> Iterator[Mode]:
-    return (mode for runnable, mode in RUNNABLE if runnable is framework)
-
-
 async def main(framework: Framework) -> Seen:
     import runtime_worker.wiring  # noqa: F401 - what every worker has loaded before its first instance
-    from runtime_worker.engines.registry import engine_for
+    from runtime_worker.engines.registry import engine_for, prepare_engine
     from runtime_worker.models.connections import ModelConnections
     from runtime_worker.models.registry import ModelRegistry
     from tests.contract.engines import scenarios
@@ -99,7 +96,7 @@ async def main(framework: Framework) -> Seen:
     assert scenarios.__all__
     at_start = loaded()
     started = time.perf_counter()
-    modes = list(modes_of(framework))
+    modes = list(Mode)
     engine_for(framework, modes[0])
     import_seconds = time.perf_counter() - started
     for mode in modes[1:]:
@@ -111,6 +108,8 @@ async def main(framework: Framework) -> Seen:
     async with ScenarioModel() as model, ModelConnections(allow_private=True) as connections:
         environment.watch()  # After Python's own TLS has looked for SSLKEYLOGFILE.
         registry = ModelRegistry(connections, KEYRING)
+        await asyncio.to_thread(prepare_engine, framework, modes[0])
+        imported = set(sys.modules)
         for mode in modes:
             for name in SCENARIOS:
                 played = await play(framework, CATALOGUE[mode][name], model, registry, clock)
@@ -127,6 +126,7 @@ async def main(framework: Framework) -> Seen:
         credentials=sorted(credentials),
         answers=answers,
         has_default_client=has_default_client(),
+        imported_by_turns=sorted(name for name in sys.modules.keys() - imported if not name.startswith("tests.")),
     )
 
 

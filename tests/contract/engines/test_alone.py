@@ -8,11 +8,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from shared.frameworks import RUNNABLE, Framework
+from shared.frameworks import Framework
 from tests.contract.engines.alone import CONNECTION, Seen
 from tests.fakes.instances import API_KEY
 
-FRAMEWORKS = sorted({framework for framework, _ in RUNNABLE})
 PLANTED = "planted-0123456789"
 
 
@@ -46,7 +45,7 @@ PLANTED_ENVIRONMENT = {
 """Every variable that could make an SDK send something, or send something that is not the tenant's."""
 
 
-@pytest.fixture(scope="module", params=FRAMEWORKS)
+@pytest.fixture(scope="module", params=list(Framework))
 def framework(request: pytest.FixtureRequest) -> Framework:
     return Framework(request.param)
 
@@ -85,3 +84,7 @@ def test_no_client_is_shared_by_all_tenants_of_the_process(watched: Watched) -> 
 def test_a_worker_loads_only_the_framework_that_its_instances_need(watched: Watched, framework: Framework) -> None:
     assert watched.seen.loaded_at_start == []
     assert watched.seen.loaded_at_end == [framework]
+
+
+def test_a_framework_that_is_prepared_leaves_nothing_to_import_to_the_first_turn(watched: Watched) -> None:
+    assert watched.seen.imported_by_turns == []
