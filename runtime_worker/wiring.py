@@ -44,12 +44,12 @@ from runtime_worker.turn.takeover import Takeover
 from shared.background import BackgroundTasks
 from shared.clock import Clock, SystemClock
 from shared.ids import new_id
+from shared.limits.buckets import TokenBuckets
 from shared.limits.limiter import Limiter
 from shared.logging import get_logger
 from shared.metrics import RequestMetrics
 from shared.security.api_key_uses import APIKeyUses
 from shared.security.api_keys import APIKeyCache
-from shared.security.buckets import TokenBuckets
 from shared.security.conversation_tokens import ConversationTokens
 from shared.security.grants import GrantCache
 from shared.security.organizations import OrganizationStates
