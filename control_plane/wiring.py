@@ -7,12 +7,12 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from litestar.datastructures import State
 from litestar.di import NamedDependency, Provide
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from sqlalchemy.exc import SQLAlchemyError
@@ -92,6 +92,7 @@ from shared.packages.environments import Environments
 from shared.packages.inspection.inspector import Inspector
 from shared.packages.inspection.preparation import Preparation, PreparedPackage
 from shared.packages.opening import open_store
+from shared.redis_line import LinedRedis
 from shared.security.api_key_uses import APIKeyUses
 from shared.security.api_keys import APIKeyCache
 from shared.security.grants import GrantCache, GrantInvalidator
@@ -231,7 +232,7 @@ async def prune_environments(resources: Resources) -> None:
         await asyncio.sleep(PRUNE_SECONDS)
 
 
-def create_redis(url: str) -> Redis:
+def create_redis(url: str) -> LinedRedis:
     """A client that waits a bounded time for everything: a slot of the pool, the connection and an answer.
 
     One immediate retry, on a fresh connection, hides a server restart from whoever comes next.
@@ -244,7 +245,7 @@ def create_redis(url: str) -> Redis:
         socket_connect_timeout=REDIS_SECONDS,
         retry=Retry(NoBackoff(), 1),
     )
-    return Redis.from_pool(pool)
+    return cast("LinedRedis", LinedRedis.from_pool(pool))
 
 
 def provide_resources(state: State) -> Resources:
