@@ -31,6 +31,7 @@ from control_plane.central_points.service import CentralPointService
 from control_plane.data_keys.service import DataKeys
 from control_plane.database.commits import commit
 from control_plane.database.engine import Database, create_engine, scoped
+from control_plane.database.readers import Readers
 from control_plane.events.background import stop_this_process
 from control_plane.events.publisher import publisher_for
 from control_plane.gateway.directory import WorkerDirectory
@@ -121,6 +122,7 @@ class Resources:
         self.engine = create_engine(settings.postgres_url)
         # Single reads that need no transaction: no BEGIN and no COMMIT around them.
         self.autocommit = scoped(self.engine.execution_options(isolation_level="AUTOCOMMIT"), None)
+        self.readers = Readers(settings.postgres_url)
         self.database = Database(self.engine)
         self.redis = create_redis(settings.redis_url)
         self.keyring = settings.security.keyring
@@ -217,6 +219,7 @@ class Resources:
             await asyncio.to_thread(self.environments.workplaces.close)
             await self.key_wrapping.close()
             await self.redis.aclose()
+            await self.readers.close()
             await self.engine.dispose()
 
 
@@ -460,7 +463,7 @@ def provide_orchestrator_lifecycle(
 
 
 def provide_orchestrator_reader(resources: NamedDependency[Resources]) -> OrchestratorReader:
-    return OrchestratorReader(resources.autocommit)
+    return OrchestratorReader(resources.readers, resources.autocommit)
 
 
 def provide_readiness(resources: NamedDependency[Resources]) -> Readiness:

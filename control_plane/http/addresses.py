@@ -2,6 +2,7 @@
 
 import ipaddress
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from litestar.connection import ASGIConnection
@@ -14,12 +15,18 @@ def client_address(connection: ASGIConnection[Any, Any, Any, Any], trusted_proxi
     chose to write.
     """
     peer = connection.client.host if connection.client else ""
-    networks = [ipaddress.ip_network(network, strict=False) for network in trusted_proxies]
+    networks = _networks(tuple(trusted_proxies))
     hops = [hop.strip() for hop in connection.headers.get("x-forwarded-for", "").split(",") if hop.strip()]
     address = peer
     while _is_within(address, networks) and hops:
         address = hops.pop()
     return address if _parse(address) else peer
+
+
+@cache
+def _networks(trusted: tuple[str, ...]) -> Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    """Settings are read once, so this is one entry."""
+    return [ipaddress.ip_network(network, strict=False) for network in trusted]
 
 
 def _is_within(address: str, networks: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> bool:
