@@ -83,6 +83,7 @@ from control_plane.wiring import DEPENDENCIES, Resources
 from control_plane.wiring.plugins import registering_directories
 from control_plane.workers.handlers import router as fleet_router
 from control_plane.workers.metrics import FleetMetrics
+from shared.heap import freeze_what_is_there
 from shared.logging import configure_logging
 from shared.metrics import RequestMetrics
 from shared.security.environment import forget_settings
@@ -174,7 +175,9 @@ def from_environment() -> Litestar:
     # The process that started this one keeps its own: it passes them on to the next when this one dies.
     forget_settings(os.environ)
     configure_logging(settings.process.log_level, settings.process.log_format)
-    return create_app(settings)
+    app = create_app(settings)
+    freeze_what_is_there()
+    return app
 
 
 @asynccontextmanager

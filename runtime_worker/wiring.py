@@ -45,13 +45,13 @@ from runtime_worker.usage_sweep import UsageSweep
 from shared.background import BackgroundTasks
 from shared.clock import Clock, SystemClock
 from shared.ids import new_id
+from shared.limits.buckets import TokenBuckets
 from shared.limits.limiter import Limiter
 from shared.logging import get_logger
 from shared.metrics import RequestMetrics
 from shared.redis_line import LineRedis
 from shared.security.api_key_uses import APIKeyUses
 from shared.security.api_keys import APIKeyCache
-from shared.security.buckets import TokenBuckets
 from shared.security.conversation_tokens import ConversationTokens
 from shared.security.grants import GrantCache
 from shared.security.organizations import OrganizationStates

@@ -7,11 +7,13 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.audit.tables import PLATFORM, AuditChain, AuditEntry
+from control_plane.database.direct import run
+from control_plane.database.statements import Question, Statement
 from shared.ids import new_id
 
 BATCH = 1000
@@ -27,22 +29,35 @@ class ChainReport(msgspec.Struct, frozen=True):
     problem: str | None = None
 
 
+_TAKEN = Statement(
+    insert(AuditChain)
+    .values(org_id=bindparam("chain"), sequence=1, hash="", pruned_sequence=0, pruned_hash="")
+    .on_conflict_do_update(index_elements=[AuditChain.org_id], set_={"sequence": AuditChain.sequence + 1})
+    .returning(AuditChain.sequence, AuditChain.hash)
+)
+_ENDED = update(AuditChain).where(AuditChain.org_id == bindparam("chain")).values(hash=bindparam("hash")).cte("ended")
+_APPENDED = Statement(
+    insert(AuditEntry)
+    .values({column.key: bindparam(column.key) for column in AuditEntry.__mapper__.column_attrs})
+    .add_cte(_ENDED)
+)
+
+
 async def append(session: AsyncSession, org_id: UUID | None, fields: dict[str, Any]) -> None:
     """Add an entry to an organization's chain, or to the platform's. Call it last: the end of the chain stays locked
     until the transaction ends, so that entries follow each other in the order of the commits.
     """
+    await run(session, await next_entry(session, org_id, fields))
+
+
+async def next_entry(session: AsyncSession, org_id: UUID | None, fields: dict[str, Any]) -> Question:
+    """The same for who has more to ask together with it. What is left out is missed by whoever verifies the chain."""
     chain = org_id or PLATFORM
-    taken = (
-        insert(AuditChain)
-        .values(org_id=chain, sequence=1, hash="", pruned_sequence=0, pruned_hash="")
-        .on_conflict_do_update(index_elements=[AuditChain.org_id], set_={"sequence": AuditChain.sequence + 1})
-        .returning(AuditChain.sequence, AuditChain.hash)
-    )
-    sequence, previous = (await session.execute(taken)).one()
+    [[(sequence, previous)]] = await run(session, _TAKEN(chain=chain))
     entry = {"id": new_id(), "org_id": org_id, "sequence": sequence, "previous_hash": previous, **fields}
     entry["hash"] = entry_hash(entry)
-    ended = update(AuditChain).where(AuditChain.org_id == chain).values(hash=entry["hash"]).cte("ended")
-    await session.execute(insert(AuditEntry).values(entry).add_cte(ended))
+    changes = msgspec.json.encode(entry["changes"]).decode()
+    return _APPENDED(**{**entry, "changes": changes, "chain": chain})
 
 
 def entry_hash(entry: dict[str, Any]) -> str:

@@ -12,8 +12,9 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from control_plane.audit.chain import append
+from control_plane.audit.chain import append, next_entry
 from control_plane.database.changes import RowChange, take_changes
+from control_plane.database.statements import Question
 from control_plane.http.addresses import client_address
 from control_plane.http.bodies import AnyRequest
 from control_plane.http.guards import Principal
@@ -28,16 +29,20 @@ _NOT_A_CHANGE = frozenset({"/api/auth/refresh"})
 _RECORDED = "audit_recorded"
 
 
-async def record_changes(request: AnyRequest, session: AsyncSession) -> None:
-    """The entry for what the session is about to commit. Call it right before: it locks the end of the chain."""
+async def entry_of_changes(request: AnyRequest, session: AsyncSession) -> Question | None:
+    """The entry for what the session is about to commit, to be stored with the commit; None when there is none. Call it
+    right before: it locks the end of the chain.
+    """
     changes = take_changes(session.sync_session)
     principal = _who_changes(request.scope)
     if principal is None:
-        return
+        return None
     org_id = principal.grant.org_id if principal.grant.org_status else None
     await session.flush()
-    await append(session, org_id, _entry(request, principal, None, [*changes, *take_changes(session.sync_session)]))
+    changes.extend(take_changes(session.sync_session))
+    entry = await next_entry(session, org_id, _entry(request, principal, None, changes))
     request.scope["state"][_RECORDED] = True
+    return entry
 
 
 class AuditTrail:

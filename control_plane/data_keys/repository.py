@@ -8,11 +8,14 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.data_keys.tables import DataKey
+from control_plane.database.direct import run
+from control_plane.database.statements import Statement
 from control_plane.organizations.tables import Organization
 from shared.errors import NotFound
+from shared.snapshots import WrappedDataKey
 
-_HELD = (
-    select(DataKey)
+_HELD = Statement(
+    select(DataKey.id, DataKey.wrapped_key)
     .where(DataKey.org_id.is_not_distinct_from(bindparam("owner")))
     .order_by(DataKey.generation)
     .with_for_update(read=True, key_share=True)
@@ -25,9 +28,9 @@ class DataKeyRepository:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
-    async def held(self, owner: UUID | None) -> Sequence[DataKey]:
+    async def held(self, owner: UUID | None) -> list[WrappedDataKey]:
         """The newest last, none of which is deleted until the transaction ends."""
-        return (await self._session.execute(_HELD, {"owner": owner})).scalars().all()
+        return [WrappedDataKey(*row) for row in (await run(self._session, _HELD(owner=owner)))[0]]
 
     async def by_id(self, ids: Collection[UUID]) -> Sequence[DataKey]:
         """To look at."""

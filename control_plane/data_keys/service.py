@@ -9,7 +9,6 @@ from control_plane.data_keys.sealed import SEALED_COLUMNS
 from shared.ids import new_id
 from shared.security.data_keys import DataKeyring, new_data_key
 from shared.security.key_wrapping import KeyWrapping, data_keyring
-from shared.snapshots import WrappedDataKey
 
 FIRST_GENERATION = 1
 
@@ -29,12 +28,12 @@ class DataKeys:
         if not (rows := await self._keys.held(owner)):
             await self.add(owner, FIRST_GENERATION)
             rows = await self._keys.held(owner)
-        return await data_keyring(self._wrapping, tuple(WrappedDataKey(row.id, row.wrapped_key) for row in rows))
+        return await data_keyring(self._wrapping, tuple(rows))
 
     async def opening(self, owner: UUID | None) -> DataKeyring:
         """What opens. Raises SecretUnreadable, KeyServiceUnavailable."""
         rows = await self._keys.held(owner)
-        return await data_keyring(self._wrapping, tuple(WrappedDataKey(row.id, row.wrapped_key) for row in rows))
+        return await data_keyring(self._wrapping, tuple(rows))
 
     async def add(self, owner: UUID | None, generation: int) -> None:
         """Make a key of this generation unless there is one. Raises NotFound, KeyServiceUnavailable."""

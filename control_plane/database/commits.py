@@ -4,6 +4,9 @@ from collections.abc import Awaitable, Callable
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from control_plane.database.direct import run
+from control_plane.database.statements import COMMIT, Question
+
 _KEY = "around_commit"
 
 CommitAction = Callable[[], Awaitable[object]]
@@ -18,12 +21,16 @@ def around_commit(session: AsyncSession, action: CommitAction) -> None:
     session.info.setdefault(_KEY, []).append(action)
 
 
-async def commit(session: AsyncSession) -> None:
-    """Commit with the actions registered by `around_commit`."""
+async def commit(session: AsyncSession, last: Question | None = None) -> None:
+    """Commit with the actions registered by `around_commit`. `last` goes along in the same round trip; everything else
+    has been flushed by whoever gives it.
+    """
     actions: list[CommitAction] = session.info.pop(_KEY, [])
     for action in actions:
         await action()
     try:
+        if last is not None:
+            await run(session, last, COMMIT)
         await session.commit()
     finally:
         # Also when it failed: PostgreSQL may have gone away after the commit and before its answer.

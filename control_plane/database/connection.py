@@ -1,15 +1,20 @@
 """Connections that never wait for ever, and that see only what their scope lets them see."""
 
+import select
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg import generators
+from psycopg import abc, generators
 from psycopg.abc import PQGen
-from psycopg.pq import ExecStatus, TransactionStatus
+from psycopg.adapt import Transformer
+from psycopg.pq import ExecStatus, Format, TransactionStatus
+from psycopg.pq.abc import PGresult
 from psycopg.waiting import wait_async
 
 from control_plane.database.scopes import Scope
+from control_plane.database.statements import BEGIN, Question, Row
 
 T = TypeVar("T")
 
@@ -18,7 +23,8 @@ ANSWER_SECONDS = 5.0
 for longer, is as good as away, and the caller is told to come back."""
 
 CANCEL_SECONDS = 1.0
-_CHECK_SECONDS = 0.1
+_NO_LONGER_PREPARED = (psycopg.errors.InvalidSqlStatementName, psycopg.errors.FeatureNotSupported)
+"""What a statement is refused with that was prepared and is gone, or whose tables have changed since."""
 
 
 class BoundedConnection(psycopg.AsyncConnection[Any]):
@@ -30,6 +36,83 @@ class BoundedConnection(psycopg.AsyncConnection[Any]):
 
     scope: Scope | None = None
     _session_scope: Scope | None = None
+    _known: dict[bytes, bytes]
+    _last_name = 0
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._known = {}
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether it can be lent again, as far as can be told without asking: a server that was asked nothing says
+        something only when it leaves.
+        """
+        if self.closed or self.pgconn.transaction_status != TransactionStatus.IDLE:
+            return False
+        poll = select.poll()
+        poll.register(self.pgconn.socket, select.POLLIN)
+        return not poll.poll(0)
+
+    async def look(self, scope: Scope, question: Question) -> list[Row]:
+        """The rows of one answer, in a transaction of its own that sees what `scope` does. One round trip."""
+        async with self.lock:
+            return (await self.wait(self._ask((scope.question(), question))))[1]
+
+    async def run(self, *questions: Question) -> list[list[Row]]:
+        """The rows of each answer, in the transaction that is going on or else begins now. One round trip, whatever
+        their number; what follows one that fails is not done.
+        """
+        async with self.lock:
+            if self.pgconn.transaction_status != TransactionStatus.IDLE:
+                return await self.wait(self._ask(questions))
+            opening = (BEGIN,) if self.scope is None else (BEGIN, self.scope.question())
+            return (await self.wait(self._ask((*opening, *questions))))[len(opening) :]
+
+    def _ask(self, questions: Sequence[Question]) -> PQGen[list[list[Row]]]:
+        self._check_connection_ok()
+        pgconn, transformer = self.pgconn, Transformer(self)
+        dumped = [question.dumped(transformer) for question in questions]
+        new: dict[bytes, bytes] = {}
+        is_prepared: list[bool] = []
+        pgconn.enter_pipeline_mode()
+        for question, (values, formats) in zip(questions, dumped, strict=True):
+            name = self._known.get(question.sql) or new.get(question.sql)
+            if name is None:
+                self._last_name += 1
+                name = new[question.sql] = b"ours_%d" % self._last_name
+                pgconn.send_prepare(name, question.sql)
+                is_prepared.append(True)
+            pgconn.send_query_prepared(name, values, formats, result_format=Format.BINARY)
+            is_prepared.append(False)
+        pgconn.pipeline_sync()
+        yield from generators.send(pgconn)
+        results: list[PGresult] = []
+        while not results or results[-1].status != ExecStatus.PIPELINE_SYNC:
+            results.extend((yield from generators.fetch_many(pgconn)))
+        pgconn.exit_pipeline_mode()
+        if failed := next((result for result in results if result.status == ExecStatus.FATAL_ERROR), None):
+            error = psycopg.errors.error_from_result(failed, encoding=pgconn._encoding)
+            if isinstance(error, _NO_LONGER_PREPARED):
+                self._known.clear()
+            raise error
+        self._known.update(new)
+        # What prepared a statement has no rows to give.
+        answers = (result for result, prepares in zip(results, is_prepared, strict=False) if not prepares)
+        return [self._rows(result, transformer) for result in answers]
+
+    @staticmethod
+    def _rows(result: PGresult, transformer: abc.Transformer) -> list[Row]:
+        if result.status != ExecStatus.TUPLES_OK:
+            return []
+        transformer.set_pgresult(result)
+        return transformer.load_rows(0, result.ntuples, tuple)
+
+    def _deallocate(self, name: bytes | None) -> PQGen[None]:
+        """The driver forgets all that it prepared after some rollbacks, and makes the server forget ours with it."""
+        if name is None:
+            self._known.clear()
+        yield from super()._deallocate(name)
 
     def _start_query(self) -> PQGen[None]:
         """Take the scope together with BEGIN, in one round trip. Without transactions it costs one of its own, whenever
@@ -52,7 +135,7 @@ class BoundedConnection(psycopg.AsyncConnection[Any]):
             if result.status == ExecStatus.FATAL_ERROR:
                 raise psycopg.errors.error_from_result(result, encoding=self.pgconn._encoding)
 
-    async def wait(self, gen: PQGen[T], interval: float = _CHECK_SECONDS, timeout: float | None = None) -> T:
+    async def wait(self, gen: PQGen[T], interval: float = ANSWER_SECONDS, timeout: float | None = None) -> T:
         seconds = ANSWER_SECONDS if timeout is None else timeout
         try:
             return await wait_async(gen, self.pgconn.socket, interval=interval, timeout=seconds)

@@ -1,11 +1,16 @@
 """The connection pool."""
 
+from functools import partial
+from time import monotonic
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, event
+import psycopg
+from sqlalchemy import Connection, Dialect, event
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from control_plane.database.changes import ObservedSession
 from control_plane.database.connection import BoundedConnection
@@ -13,12 +18,16 @@ from control_plane.database.scopes import NO_ORGANIZATION, scope_of
 
 POOL_SIZE = 16
 CONNECT_SECONDS = 3
+IDLE_SECONDS = 10.0
+"""How long a connection may have been idle and still be lent unasked."""
+
+_RETURNED = "returned"
 SCOPE = "scope"
 """The execution option that holds a `Scope`."""
 
 
 def create_engine(postgres_url: str) -> AsyncEngine:
-    """An engine on psycopg 3 for a plain `postgresql://` URL. Connections are tested before use, so that a restarted
+    """An engine on psycopg 3 for a plain `postgresql://` URL. Connections are looked at before use, so that a restarted
     server costs no failed request, and give up on a server that hangs. They see no organization's rows unless the
     execution option SCOPE says whose.
     """
@@ -27,7 +36,6 @@ def create_engine(postgres_url: str) -> AsyncEngine:
         url,
         pool_size=POOL_SIZE,
         max_overflow=POOL_SIZE,
-        pool_pre_ping=True,
         pool_timeout=5,
         # Errors are logged, and a statement's values hold password hashes, sealed keys and what people wrote.
         hide_parameters=True,
@@ -39,6 +47,7 @@ def create_engine(postgres_url: str) -> AsyncEngine:
     )
     event.listen(engine.sync_engine, "begin", _take_scope)
     event.listen(engine.sync_engine, "checkin", _forget_scope)
+    event.listen(engine.sync_engine, "checkout", partial(_test, engine.dialect))
     return engine
 
 
@@ -63,7 +72,26 @@ def _take_scope(connection: Connection) -> None:
     driver.scope = connection.get_execution_options().get(SCOPE, NO_ORGANIZATION)
 
 
-def _forget_scope(dbapi_connection: Any, _: object) -> None:
-    """The pool tests a connection before it lends it again, which is no reason to change its role."""
+def _forget_scope(dbapi_connection: Any, record: ConnectionPoolEntry) -> None:
+    """The pool may test a connection before it lends it again, which is no reason to change its role."""
+    record.info[_RETURNED] = monotonic()
     if dbapi_connection is not None:
         dbapi_connection.driver_connection.scope = None
+
+
+def _test(dialect: Dialect, dbapi_connection: Any, record: ConnectionPoolEntry, _: object) -> None:
+    """A server that left has said so. Only one that has not been heard of for a while is asked: its machine, or what is
+    between us, may have gone without a word.
+    """
+    returned = record.info.get(_RETURNED)
+    if returned is None:
+        return
+    try:
+        is_there = dbapi_connection.driver_connection.is_fresh and (
+            monotonic() - returned < IDLE_SECONDS or dialect.do_ping(dbapi_connection)
+        )
+    except psycopg.Error:
+        is_there = False
+    if not is_there:
+        # With all that are as old, so that each of them does not cost somebody the finding out.
+        raise InvalidatePoolError

@@ -5,11 +5,16 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from control_plane.database.direct import run
+from control_plane.database.statements import Statement
+
 _EVERYTHING = 0x0CADE4D1
 _ORGANIZATIONS = 0x0CADE4D2
-_LOCK_ALL = text("SELECT pg_advisory_xact_lock(:everything)")
-_LOCK_ONE = text(
-    "SELECT pg_advisory_xact_lock_shared(:everything), pg_advisory_xact_lock(:organizations, hashtext(:org_id))"
+_LOCK_ALL = Statement(text("SELECT pg_advisory_xact_lock(:everything)").bindparams(everything=_EVERYTHING))
+_LOCK_ONE = Statement(
+    text(
+        "SELECT pg_advisory_xact_lock_shared(:everything), pg_advisory_xact_lock(:organizations, hashtext(:org_id))"
+    ).bindparams(everything=_EVERYTHING, organizations=_ORGANIZATIONS)
 )
 
 
@@ -20,8 +25,4 @@ async def lock_definitions(session: AsyncSession, org_id: UUID | None) -> None:
     llm_config while that is being changed, and neither transaction would see the other. None stands for the system
     catalogue, which all organizations use. Take it before any row lock and before `next_revision`.
     """
-    if org_id is None:
-        await session.execute(_LOCK_ALL, {"everything": _EVERYTHING})
-    else:
-        keys = {"everything": _EVERYTHING, "organizations": _ORGANIZATIONS, "org_id": str(org_id)}
-        await session.execute(_LOCK_ONE, keys)
+    await run(session, _LOCK_ALL() if org_id is None else _LOCK_ONE(org_id=str(org_id)))

@@ -3,11 +3,17 @@
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from control_plane.database.direct import run
+from control_plane.database.statements import Statement
 from shared.errors import StaleRevision
 
 _REVISION_LOCK = 0x0CADE4CE
-_LOCK = text("SELECT pg_advisory_xact_lock(:key)")
-_NEXT = text("SELECT nextval('revision_seq')")
+# The number is taken for the row that the lock gives, so not before there is a lock.
+_NEXT = Statement(
+    text(
+        "WITH locked AS MATERIALIZED (SELECT pg_advisory_xact_lock(:key)) SELECT nextval('revision_seq') FROM locked"
+    ).bindparams(key=_REVISION_LOCK)
+)
 
 
 async def next_revision(session: AsyncSession) -> int:
@@ -17,8 +23,8 @@ async def next_revision(session: AsyncSession) -> int:
     reader of the change feed could see 8 while 7 is still uncommitted, move its mark past 7 and never learn of it.
     Call it last, right before the writes, to hold the lock briefly.
     """
-    await session.execute(_LOCK, {"key": _REVISION_LOCK})
-    return int((await session.execute(_NEXT)).scalar_one())
+    [[[revision]]] = await run(session, _NEXT())
+    return int(revision)
 
 
 def etag(revision: int) -> str:

@@ -9,8 +9,11 @@ from uuid import UUID
 
 import msgspec
 
+from control_plane.database.statements import Question
+
 TENANT_ROLE = "cadence_tenant"
 PLATFORM_ROLE = "cadence_platform"
+_TAKE = b"SELECT set_config('role', $1, true), set_config('app.org_id', $2, true)"
 
 
 class Scope(msgspec.Struct, frozen=True):
@@ -22,6 +25,10 @@ class Scope(msgspec.Struct, frozen=True):
         local = "LOCAL " if is_local else ""
         # Both parts are ours: a constant and the text of a UUID.
         return f"SET {local}ROLE {self.role}; SET {local}app.org_id = '{self.org_id or ''}'".encode()
+
+    def question(self) -> Question:
+        """The same, until the transaction ends, to be asked together with what it is taken for."""
+        return Question(_TAKE, (self.role, str(self.org_id or "")))
 
 
 EVERY_ORGANIZATION = Scope(PLATFORM_ROLE)

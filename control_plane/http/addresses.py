@@ -2,6 +2,7 @@
 
 import ipaddress
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from litestar.connection import ASGIConnection
@@ -16,12 +17,18 @@ def client_address(connection: ASGIConnection[Any, Any, Any, Any], trusted_proxi
     chose to write.
     """
     peer = connection.client.host if connection.client else ""
-    networks = [ipaddress.ip_network(network, strict=False) for network in trusted_proxies]
+    networks = _networks(tuple(trusted_proxies))
     hops = hops_of(connection.headers.getall("x-forwarded-for", []))
     address = peer
     while _is_within(address, networks) and hops:
         address = hops.pop()
     return address if parse_address(address) else peer
+
+
+@cache
+def _networks(trusted: tuple[str, ...]) -> Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    """Settings are read once, so this is one entry."""
+    return [ipaddress.ip_network(network, strict=False) for network in trusted]
 
 
 def _is_within(address: str, networks: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> bool:

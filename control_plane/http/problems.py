@@ -85,7 +85,7 @@ def as_domain_error(error: Exception) -> DomainError:
         return MalformedRequest() if error.status_code < 500 else DomainError()
     if isinstance(error, _STORE_AWAY) or _is_lost_connection(error):
         return StoreUnavailable()
-    if isinstance(error, DBAPIError) and isinstance(error.orig, DataError):
+    if isinstance(error.orig if isinstance(error, DBAPIError) else error, DataError):
         # What JSON can say and PostgreSQL cannot store: the NUL character, in any text of any body or query.
         return InvalidRequest("a value holds characters that cannot be stored")
     return DomainError()

@@ -6,10 +6,12 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from control_plane.database.engine import scoped
+from control_plane.database.readers import Readers
+from control_plane.database.statements import Statement
 from control_plane.orchestrators.tables import Orchestrator, OrchestratorPlugin
 from shared.errors import NotFound, OrchestratorDeactivated
 from shared.snapshots import InstanceStatus, Tier
@@ -44,20 +46,21 @@ class OrchestratorRecord(msgspec.Struct, frozen=True):
 
 
 class OrchestratorReader:
-    """Needs an engine in autocommit mode."""
+    """`engine` is one in autocommit mode, for what is asked seldom."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, readers: Readers, engine: AsyncEngine) -> None:
+        self._readers = readers
         self._engine = engine
 
     async def get(self, org_id: UUID, instance_id: UUID) -> OrchestratorRecord:
         """Raises NotFound, OrchestratorDeactivated."""
-        query = _RECORDS.where(Orchestrator.org_id == org_id, Orchestrator.id == instance_id)
-        found = await self._read(org_id, query)
-        if not found:
+        rows = await self._readers.read(org_id, _RECORD(org_id=org_id, instance_id=instance_id))
+        if not rows:
             raise NotFound
-        if found[0].status == "inactive":
+        record = OrchestratorRecord(*rows[0])
+        if record.status == "inactive":
             raise OrchestratorDeactivated
-        return found[0]
+        return record
 
     async def page(
         self, org_id: UUID, *, status: InstanceStatus | None, q: str | None, after: UUID | None, limit: int
@@ -86,3 +89,6 @@ _PLUGIN_IDS = func.array(
 )
 _COLUMNS = [getattr(Orchestrator, name) for name in OrchestratorRecord.__struct_fields__ if name != "plugin_ids"]
 _RECORDS = select(*_COLUMNS, _PLUGIN_IDS).where(Orchestrator.is_deleted.is_(False))
+_RECORD = Statement(
+    _RECORDS.where(Orchestrator.org_id == bindparam("org_id"), Orchestrator.id == bindparam("instance_id"))
+)

@@ -16,13 +16,12 @@ class Quota:
         """Call it in the transaction that makes one more, before the row is added and before `next_revision`; of two
         that make the last one at once, the second waits here for the first. Raises QuotaReached, NotFound.
         """
-        tier = await self._tiers.of_organization(org_id)
-        limit: int | None = getattr(tier, what)
+        tier, limit = await self._tiers.limit_of(org_id, what)
         if limit is None:
             return
         await self._tiers.lock_count(org_id, what)
         if await self._tiers.count(org_id, what) >= limit:
-            raise QuotaReached(f"the tier {tier.name} has room for {limit} {what.replace('_', ' ')}")
+            raise QuotaReached(f"the tier {tier} has room for {limit} {what.replace('_', ' ')}")
 
     async def tier(self, org_id: UUID) -> Tier:
         """Raises NotFound."""

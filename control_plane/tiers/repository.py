@@ -7,6 +7,8 @@ from sqlalchemy import ScalarSelect, bindparam, distinct, func, literal, select,
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.database.base import Base
+from control_plane.database.direct import run
+from control_plane.database.statements import Statement
 from control_plane.organizations.tables import Organization
 from control_plane.tiers.schemas import COUNTED, Counted
 from control_plane.tiers.tables import Tier
@@ -19,6 +21,7 @@ _OF_ORGANIZATION = (
     .join(Organization, Organization.tier == Tier.name)
     .where(Organization.id == bindparam("its_id"), Organization.is_deleted.is_(False))
 )
+_LIMIT = {what: Statement(_OF_ORGANIZATION.with_only_columns(Tier.name, getattr(Tier, what))) for what in COUNTED}
 _TABLES: dict[Counted, str] = {
     "orchestrators": "orchestrator_instances",
     "members": "user_org_memberships",
@@ -50,6 +53,13 @@ class TierRepository:
         if tier is None:
             raise NotFound
         return tier
+
+    async def limit_of(self, org_id: UUID, what: Counted) -> tuple[str, int | None]:
+        """The name of the organization's tier, and how many of these it has room for. Raises NotFound."""
+        if not (rows := (await run(self._session, _LIMIT[what](its_id=org_id)))[0]):
+            raise NotFound
+        [(name, limit)] = rows
+        return name, limit
 
     async def lock_count(self, org_id: UUID, what: Counted) -> None:
         """Nobody else makes one of these in the organization until the transaction ends."""

@@ -1,10 +1,10 @@
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import date, timedelta
 from typing import Annotated, Any, Literal, TypeVar, cast
 from uuid import UUID
 
 from litestar import Response, Router, get
-from litestar.di import NamedDependency
+from litestar.di import NamedDependency, Provide
 from litestar.params import FromPath, QueryParameter
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -13,7 +13,7 @@ from control_plane.http.guards import may
 from control_plane.http.openapi import CSV, documented
 from control_plane.http.paging import DEFAULT_LIMIT, Cursor, Limit, Page, decode_cursor, page_of
 from control_plane.usage.csv import csv_of
-from control_plane.usage.repository import Dimension, Row, UsageFilter, UsageRepository
+from control_plane.usage.repository import Dimension, UsageFilter, UsageRepository
 from control_plane.usage.schemas import CostView, UsageView
 from control_plane.wiring import Resources
 from shared.errors import FieldError, InvalidRequest
@@ -38,16 +38,46 @@ Format = Annotated[
     QueryParameter(name="format", description="`csv` has all rows in one answer; so has `Accept: text/csv`."),
 ]
 
-V = TypeVar("V")
+V = TypeVar("V", UsageView, CostView)
 
 
-@get(
-    "/usage",
-    guards=[may(Permission.ORG_STATS_READ)],
-    opt=documented(also=CSV),
-    summary="What was used",
-)
-async def usage(
+class UsageList:
+    """The rows that a caller asks for."""
+
+    def __init__(
+        self, session: AsyncSession, org_id: UUID, wanted: UsageFilter, *, as_csv: bool, limit: int, cursor: str | None
+    ) -> None:
+        self._rows = UsageRepository(session)
+        self._org_id = org_id
+        self._wanted = wanted
+        self._as_csv = as_csv
+        self._limit = limit
+        self._cursor = cursor
+
+    async def shown(self, view: type[V], name: str) -> Response[Page[V]]:
+        """A page, or everything as the file `name`. Raises InvalidRequest when that is too much for one answer."""
+        return await self._csv(view, name) if self._as_csv else await self._page(view)
+
+    async def _page(self, view: type[V]) -> Response[Page[V]]:
+        after = _after(self._cursor, self._wanted)
+        rows = await self._rows.groups(self._org_id, self._wanted, after=after, limit=self._limit)
+        columns = self._wanted.columns
+        return Response(page_of(rows, self._limit, key=lambda row: [str(row[name]) for name in columns], show=view.of))
+
+    async def _csv(self, view: type[V], name: str) -> Response[Any]:
+        rows = await self._rows.groups(self._org_id, self._wanted, after=None, limit=MAX_CSV_ROWS)
+        if len(rows) > MAX_CSV_ROWS:
+            problem = f"more than {MAX_CSV_ROWS} rows; ask for fewer days or dimensions"
+            raise InvalidRequest(errors=(FieldError("from", "too_many", problem),))
+        file_name = f"{name}-{self._wanted.first}-{self._wanted.last}.csv"
+        return Response(
+            csv_of(view.__struct_fields__, ({**row, "currency": CURRENCY} for row in rows)),
+            media_type=CSV,
+            headers={"Content-Disposition": f'attachment; filename="{file_name}"', "Vary": "Accept"},
+        )
+
+
+def provide_rows(
     request: AnyRequest,
     org_id: FromPath[UUID],
     session: NamedDependency[AsyncSession],
@@ -58,37 +88,22 @@ async def usage(
     output: Format = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
-) -> Response[Page[UsageView]]:
+) -> UsageList:
+    wanted = _filter(first, last, group_by, resources)
+    as_csv = _wants_csv(output, request.headers.get("accept", ""))
+    return UsageList(session, org_id, wanted, as_csv=as_csv, limit=limit, cursor=cursor)
+
+
+@get("/usage", guards=[may(Permission.ORG_STATS_READ)], opt=documented(also=CSV), summary="What was used")
+async def usage(rows: NamedDependency[UsageList]) -> Response[Page[UsageView]]:
     """Turns and tokens, by day, instance or model. A run counts on the day it ended, shortly after it has."""
-    wanted = _filter(first, last, group_by, resources)
-    if _wants_csv(output, request.headers.get("accept", "")):
-        return await _csv(session, org_id, wanted, UsageView.__struct_fields__, "usage")
-    return await _page(session, org_id, wanted, limit, cursor, UsageView.of)
+    return await rows.shown(UsageView, "usage")
 
 
-@get(
-    "/cost",
-    guards=[may(Permission.ORG_STATS_READ)],
-    opt=documented(also=CSV),
-    summary="What it cost",
-)
-async def cost(
-    request: AnyRequest,
-    org_id: FromPath[UUID],
-    session: NamedDependency[AsyncSession],
-    resources: NamedDependency[Resources],
-    first: First = None,
-    last: Last = None,
-    group_by: GroupBy = "day",
-    output: Format = None,
-    limit: Limit = DEFAULT_LIMIT,
-    cursor: Cursor = None,
-) -> Response[Page[CostView]]:
+@get("/cost", guards=[may(Permission.ORG_STATS_READ)], opt=documented(also=CSV), summary="What it cost")
+async def cost(rows: NamedDependency[UsageList]) -> Response[Page[CostView]]:
     """US dollars, by day, instance or model, by the prices that held when each run began."""
-    wanted = _filter(first, last, group_by, resources)
-    if _wants_csv(output, request.headers.get("accept", "")):
-        return await _csv(session, org_id, wanted, CostView.__struct_fields__, "cost")
-    return await _page(session, org_id, wanted, limit, cursor, CostView.of)
+    return await rows.shown(CostView, "cost")
 
 
 def _filter(first: date | None, last: date | None, group_by: str, resources: Resources) -> UsageFilter:
@@ -109,34 +124,6 @@ def _wants_csv(output: str | None, accept: str) -> bool:
     return "text/csv" in types and "application/json" not in types
 
 
-async def _page(
-    session: AsyncSession,
-    org_id: UUID,
-    wanted: UsageFilter,
-    limit: int,
-    cursor: str | None,
-    show: Callable[[Row], V],
-) -> Response[Page[V]]:
-    rows = await UsageRepository(session).groups(org_id, wanted, after=_after(cursor, wanted), limit=limit)
-    return Response(page_of(rows, limit, key=lambda row: [str(row[name]) for name in wanted.columns], show=show))
-
-
-async def _csv(
-    session: AsyncSession, org_id: UUID, wanted: UsageFilter, columns: Sequence[str], name: str
-) -> Response[Any]:
-    """All rows. Raises InvalidRequest when there are too many for one answer."""
-    rows = await UsageRepository(session).groups(org_id, wanted, after=None, limit=MAX_CSV_ROWS)
-    if len(rows) > MAX_CSV_ROWS:
-        problem = f"more than {MAX_CSV_ROWS} rows; ask for fewer days or dimensions"
-        raise InvalidRequest(errors=(FieldError("from", "too_many", problem),))
-    file_name = f"{name}-{wanted.first}-{wanted.last}.csv"
-    return Response(
-        csv_of(columns, ({**row, "currency": CURRENCY} for row in rows)),
-        media_type=CSV,
-        headers={"Content-Disposition": f'attachment; filename="{file_name}"', "Vary": "Accept"},
-    )
-
-
 def _after(cursor: str | None, wanted: UsageFilter) -> list[str] | None:
     """Raises InvalidRequest for a cursor of another list."""
     after = decode_cursor(cursor, list[str])
@@ -154,4 +141,9 @@ def _after(cursor: str | None, wanted: UsageFilter) -> list[str] | None:
 
 _PARSERS: dict[str, Callable[[str], object]] = {"day": date.fromisoformat, "instance_id": UUID}
 
-router = Router("/api/orgs/{org_id:uuid}/stats", route_handlers=[usage, cost], tags=["stats"])
+router = Router(
+    "/api/orgs/{org_id:uuid}/stats",
+    route_handlers=[usage, cost],
+    dependencies={"rows": Provide(provide_rows, sync_to_thread=False)},
+    tags=["stats"],
+)

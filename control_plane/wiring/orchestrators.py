@@ -55,7 +55,7 @@ def provide_orchestrator_lifecycle(
 
 
 def provide_orchestrator_reader(resources: NamedDependency[Resources]) -> OrchestratorReader:
-    return OrchestratorReader(resources.autocommit)
+    return OrchestratorReader(resources.readers, resources.autocommit)
 
 
 def provide_readiness(resources: NamedDependency[Resources]) -> Readiness:

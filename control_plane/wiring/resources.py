@@ -16,6 +16,7 @@ from control_plane.auth.grants import load_grant
 from control_plane.auth.passwords import Passwords
 from control_plane.auth.throttle import LoginThrottle
 from control_plane.database.engine import Database, create_engine, scoped
+from control_plane.database.readers import Readers
 from control_plane.database.retention import keep_pruned
 from control_plane.events.background import stop_this_process
 from control_plane.events.publisher import publisher_for
@@ -40,6 +41,7 @@ from shared.packages.environments import Environments
 from shared.packages.inspection.inspector import Inspector
 from shared.packages.inspection.preparation import Preparation
 from shared.packages.opening import open_store
+from shared.redis_line import LineRedis
 from shared.security.api_key_uses import APIKeyUses
 from shared.security.api_keys import APIKeyCache
 from shared.security.grants import GrantCache, GrantInvalidator
@@ -66,6 +68,7 @@ class Resources:
         self.engine = create_engine(settings.postgres_url)
         # Single reads that need no transaction: no BEGIN and no COMMIT around them.
         self.autocommit = scoped(self.engine.execution_options(isolation_level="AUTOCOMMIT"), None)
+        self.readers = Readers(settings.postgres_url)
         self.database = Database(self.engine)
         self.redis = create_redis(settings.redis_url)
         self.keyring = settings.security.keyring
@@ -157,6 +160,7 @@ class Resources:
             await asyncio.to_thread(self.environments.workplaces.close)
             await self.key_wrapping.close()
             await self.redis.aclose()
+            await self.readers.close()
             await self.engine.dispose()
 
 
@@ -173,7 +177,7 @@ def create_redis(url: str) -> Redis:
         socket_connect_timeout=REDIS_SECONDS,
         retry=Retry(NoBackoff(), 1),
     )
-    return Redis.from_pool(pool)
+    return LineRedis.from_pool(pool)
 
 
 def usage_counter(resources: Resources) -> UsageCounter:

@@ -19,7 +19,7 @@ from shared.errors import (
 )
 from shared.ids import new_id
 from shared.limits import Charge
-from shared.security.buckets import Bucket
+from shared.limits.buckets import Bucket
 from shared.security.conversation_tokens import GuestConversation
 from shared.security.grants import Grant
 from shared.security.permissions import Permission

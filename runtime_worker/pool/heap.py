@@ -8,9 +8,7 @@ Frozen orchestrators that were retired are only found again by an unfrozen colle
 import gc
 from collections.abc import Callable
 
-YOUNG_OBJECTS = 10_000
-"""So many new objects before a young collection, instead of Python's 700: a run makes thousands, nearly all of them
-gone when it ends, and looking at them again and again costs 2 to 3 % of the CPU of a stream."""
+from shared.heap import freeze_what_is_there
 
 FREEZE_BUILDS = 4
 """So many new builds at most are looked at by a young collection: each has some thousand objects, a millisecond's work,
@@ -31,9 +29,7 @@ class Heap:
 
     def started(self) -> None:
         """All imports are done: collect once and freeze what is left."""
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(YOUNG_OBJECTS, 10, 10)
+        freeze_what_is_there()
 
     def built(self, *, replaces: bool) -> None:
         self._unfrozen += 1

@@ -10,10 +10,8 @@ The hash of what is spent counts from where PostgreSQL stood (`SEED`): nothing i
 says `seeded`.
 """
 
-_NOW = """
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-"""
+from shared.limits.buckets import BUCKETS, NOW
+
 # A run's reservation goes. Its parts, or nothing when there was none.
 _FORGET = """
 local function forget(runs, reserved, run)
@@ -36,7 +34,8 @@ end
 # Answers the values of the first seven keys and the decision as JSON, false when it cannot be taken without asking the
 # truth, or with `unseeded` because it is not known what was spent: nothing was counted then.
 ADMIT = (
-    _NOW
+    NOW
+    + BUCKETS
     + _FORGET
     + """
 local values = redis.call('MGET', unpack(KEYS, 1, 7))
@@ -89,11 +88,7 @@ end
 local rates, tightest = {}, nil
 local function rate(key, per_minute, burst)
   if not given(per_minute) then return end
-  if not given(burst) then burst = per_minute end
-  local state = redis.call('HMGET', key, 'tokens', 'at')
-  local tokens, at = tonumber(state[1]) or burst, tonumber(state[2]) or now
-  tokens = math.min(burst, tokens + math.max(0, now - at) * per_minute / 60000)
-  table.insert(rates, {key = key, per_minute = per_minute, burst = burst, tokens = tokens})
+  table.insert(rates, bucket(key, per_minute, given(burst) and burst or per_minute))
 end
 local limits = who.limits
 if given(limits) then
@@ -114,15 +109,12 @@ if tightest then
   decision.limit = tightest.burst
   if tightest.tokens < 1 then
     decision.refused, decision.remaining = 'rate', 0
-    decision.seconds = math.ceil((1 - tightest.tokens) * 60 / tightest.per_minute)
+    decision.seconds = seconds_until(tightest, 1)
     return answer(decision)
   end
-  for _, one in ipairs(rates) do
-    redis.call('HSET', one.key, 'tokens', one.tokens - 1, 'at', now)
-    redis.call('PEXPIRE', one.key, math.ceil(one.burst * 60000 / one.per_minute) + 1000)
-  end
+  for _, one in ipairs(rates) do take(one) end
   decision.remaining = math.floor(tightest.tokens - 1)
-  decision.reset = math.ceil((tightest.burst - tightest.tokens + 1) * 60 / tightest.per_minute)
+  decision.reset = seconds_until(tightest, tightest.burst + 1)
 end
 if kind ~= 'chat' or not given(limits) then return answer(decision) end
 
@@ -234,7 +226,7 @@ return 1
 
 # KEYS: the runs of one organization for each run. ARGV: 1 lease, then the runs.
 VOUCH = (
-    _NOW
+    NOW
     + """
 local places = {}
 for i, key in ipairs(KEYS) do

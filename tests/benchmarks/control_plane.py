@@ -4,7 +4,9 @@ session, permissions, rate limits, row-level security and, for changes, the audi
     just bench control-plane [--rounds 3] [--quick] [--only read --only change --only create] [--json FILE]
 
 The whole stack runs with one worker. The control plane is alone on one core; stores, worker and load share the other,
-and may be what holds it up: requests per second of its CPU time are told as well.
+and may be what holds it up: requests per second of its CPU time are told as well. On the same core, and asked in turns
+with it, is a bare handler with the same drivers and none of all that: what there is to compare with on a machine that
+is faster or slower than the one on which the limits were set.
 """
 
 import argparse
@@ -14,7 +16,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import aiohttp
@@ -29,6 +32,7 @@ from tests.benchmarks import processes
 from tests.benchmarks.measure import percentile
 from tests.benchmarks.report import machine
 from tests.benchmarks.rest_load import Place, RestLoad, RestResult
+from tests.benchmarks.servers import BareAPI
 from tests.benchmarks.stack import BenchTenant, StartedStack, started
 
 CLIENTS = 16
@@ -43,7 +47,7 @@ _MODEL_URL = "http://127.0.0.1:9/v1"
 _MOST_PER_MINUTE = 1_000_000
 """What the tier is given: rates are counted for every request as always, and none is reached."""
 _PASSWORD = "a benchmark has no secrets"
-_LIMITS = {"read": READ_PER_SECOND, "change": WRITE_PER_SECOND, "create": WRITE_PER_SECOND}
+_LIMITS = {"bare": None, "read": READ_PER_SECOND, "change": WRITE_PER_SECOND, "create": WRITE_PER_SECOND}
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -51,11 +55,13 @@ class Plan(msgspec.Struct, frozen=True):
 
     clients: int = CLIENTS
     organizations: int = 4
-    requests: dict[str, int] = msgspec.field(default_factory=lambda: {"read": 1_500, "change": 500, "create": 500})
+    requests: dict[str, int] = msgspec.field(
+        default_factory=lambda: {"bare": 1_500, "read": 1_500, "change": 500, "create": 500}
+    )
     rounds: int = 3
 
 
-QUICK = Plan(clients=4, organizations=2, requests={"read": 40, "change": 20, "create": 20}, rounds=1)
+QUICK = Plan(clients=4, organizations=2, requests={"bare": 40, "read": 40, "change": 20, "create": 20}, rounds=1)
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -69,11 +75,11 @@ class Sample(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct, frozen=True):
-    """Medians over the rounds; `limit` is the least number of requests per second and core."""
+    """Medians over the rounds; `limit` is the least number of requests per second and core, where there is one."""
 
     kind: str
     what: str
-    limit: int
+    limit: int | None
     median: Sample
     rounds: list[Sample]
     errors: dict[str, int]
@@ -104,10 +110,16 @@ def measure(plan: Plan, kinds: Sequence[str], console: Console) -> Report:
     """Start everything, take all rounds, stop everything."""
     tested_core, other_core = processes.cores()
     os.sched_setaffinity(0, {other_core})
-    with tempfile.TemporaryDirectory(prefix="cadence-bench-") as home, started(Path(home), console) as stack:
-        pid, _ = stack.process("control-plane")
-        processes.pin(pid, tested_core)
-        loads = asyncio.run(_seeded(stack, plan))
+    with (
+        tempfile.TemporaryDirectory(prefix="cadence-bench-") as home,
+        started(Path(home), console) as stack,
+        _bare(stack, Path(home)) as bare,
+    ):
+        control_plane, _ = stack.process("control-plane")
+        pids = dict.fromkeys(kinds, control_plane) | {"bare": bare.pid or 0}
+        for pid in {*pids.values()}:
+            processes.pin(pid, tested_core)
+        loads = asyncio.run(_seeded(stack, plan)) | {"bare": _bare_load(bare, plan)}
         rounds: dict[str, list[Sample]] = {kind: [] for kind in kinds}
         errors: dict[str, dict[str, int]] = {kind: {} for kind in kinds}
         number = 0
@@ -118,9 +130,9 @@ def measure(plan: Plan, kinds: Sequence[str], console: Console) -> Report:
                 load = msgspec.structs.replace(loads[kind], first_number=number)
                 if not turn:
                     load = msgspec.structs.replace(load, requests=max(plan.clients, load.requests // 4))
-                before = processes.cpu_seconds(pid)
+                before = processes.cpu_seconds(pids[kind])
                 result = _sent(load)
-                used_seconds = processes.cpu_seconds(pid) - before
+                used_seconds = processes.cpu_seconds(pids[kind]) - before
                 number += load.requests
                 for why, count in result.errors.items():
                     errors[kind][why] = errors[kind].get(why, 0) + count
@@ -153,6 +165,30 @@ def _sample(result: RestResult, used_seconds: float) -> Sample:
 def _median(samples: Sequence[Sample]) -> Sample:
     numbers = {name: statistics.median(getattr(one, name) for one in samples) for name in Sample.__struct_fields__}
     return Sample(**numbers)
+
+
+@contextmanager
+def _bare(stack: StartedStack, home: Path) -> Iterator[BareAPI]:
+    state = stack.directory.state()
+    assert state is not None
+    bare = BareAPI(
+        home, redis_url=state.backing["CADENCE_REDIS_URL"], postgres_url=state.backing["CADENCE_POSTGRES_URL"]
+    )
+    bare.start()
+    try:
+        yield bare
+    finally:
+        bare.stop()
+
+
+def _bare_load(bare: BareAPI, plan: Plan) -> RestLoad:
+    return RestLoad(
+        method="GET",
+        base_url=bare.url,
+        places=[Place("/")],
+        clients=plan.clients,
+        requests=plan.requests["bare"],
+    )
 
 
 class _Tenant(msgspec.Struct, frozen=True):
@@ -222,6 +258,8 @@ async def _tenant(
 
 
 def _what(load: RestLoad) -> str:
+    if load.places[0].path == "/":
+        return "GET of a bare handler"
     names = load.places[0].path.split("/")[4:]
     return f"{load.method} …/{names[0]}" + ("/{id}" if len(names) > 1 else "")
 
@@ -237,8 +275,8 @@ def _show(report: Report, console: Console) -> None:
     for row in report.rows:
         mid = row.median
         table.add_row(
-            row.what, f"{mid.per_second:.0f}", f"{mid.cpu_ms:.2f}", f"{mid.per_cpu_second:.0f}", str(row.limit),
-            f"{mid.p50_ms:.1f}", f"{mid.p99_ms:.1f}", f"{P99_MS:.0f}",
+            row.what, f"{mid.per_second:.0f}", f"{mid.cpu_ms:.2f}", f"{mid.per_cpu_second:.0f}", str(row.limit or ""),
+            f"{mid.p50_ms:.1f}", f"{mid.p99_ms:.1f}", f"{P99_MS:.0f}" if row.limit else "",
         )  # fmt: skip
     console.print(table)
     for row in report.rows:

@@ -41,6 +41,19 @@ class Relay(Plane):
         return Target("relay", self.pid or 0, url, _body(plan.long_model), url, _body(plan.short_model), model_calls=1)
 
 
+class BareAPI(Plane):
+    """Granian with the options that the control plane is served with, and the least that asks both of its stores."""
+
+    def __init__(self, home: Path, *, redis_url: str, postgres_url: str) -> None:
+        urls = {"BENCH_REDIS_URL": redis_url, "BENCH_POSTGRES_URL": postgres_url}
+        super().__init__(home, name="bare API", module="granian", environment=urls)
+        self._arguments = (
+            *("--interface", "asgi", "--loop", "uvloop", "--no-ws", "--log-level", "warning"),
+            *("--host", HOST, "--port", str(self.port), "--backpressure", "8192"),
+            "tests.benchmarks.bare_api:app",
+        )
+
+
 def _body(model: str) -> str:
     messages = [{"role": "user", "content": "hello"}]
     return msgspec.json.encode({"model": model, "stream": True, "messages": messages}).decode()

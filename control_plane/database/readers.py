@@ -1,0 +1,88 @@
+"""Connections for what is read in one query, without a session or a transaction of its own around it."""
+
+import asyncio
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import psycopg
+from psycopg.conninfo import make_conninfo
+from psycopg.types.json import set_json_loads
+
+from control_plane.database.connection import BoundedConnection
+from control_plane.database.scopes import scope_of
+from control_plane.database.statements import Question, Row
+from shared.errors import StoreUnavailable
+
+CONNECTIONS = 16
+CONNECT_SECONDS = 3
+WAIT_SECONDS = 5.0
+"""The longest that a reader waits for a connection."""
+
+
+class Readers:
+    """Nothing connects before it is used."""
+
+    def __init__(self, postgres_url: str, *, connections: int = CONNECTIONS) -> None:
+        self._conninfo = make_conninfo(
+            postgres_url, connect_timeout=CONNECT_SECONDS, application_name="cadence-control-plane-reader"
+        )
+        self._places = asyncio.Semaphore(connections)
+        self._idle: list[BoundedConnection] = []
+
+    async def read(self, org_id: UUID | None, question: Question) -> list[Row]:
+        """The rows of one answer, out of those that an organization, or for None the platform, is shown.
+
+        Raises StoreUnavailable, psycopg.Error.
+        """
+        if self._places.locked():
+            await self._wait_for_place()
+        else:
+            await self._places.acquire()
+        try:
+            connection = await self._connection()
+            try:
+                rows = await connection.look(scope_of(org_id), question)
+            except psycopg.OperationalError:
+                if not connection.closed:
+                    raise
+                # It left in this very moment. Nothing is changed by asking again.
+                connection = await self._connect()
+                rows = await connection.look(scope_of(org_id), question)
+            finally:
+                self._take_back(connection)
+        finally:
+            self._places.release()
+        return rows
+
+    async def close(self) -> None:
+        while self._idle:
+            await self._idle.pop().close()
+
+    async def _wait_for_place(self) -> None:
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                await self._places.acquire()
+        except TimeoutError:
+            raise StoreUnavailable("PostgreSQL does not keep up with what is asked") from None
+
+    async def _connection(self) -> BoundedConnection:
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.is_fresh:
+                return connection
+            await connection.close()
+        return await self._connect()
+
+    async def _connect(self) -> BoundedConnection:
+        connection = await BoundedConnection.connect(self._conninfo, autocommit=True)
+        set_json_loads(_json, connection)
+        return connection
+
+    def _take_back(self, connection: BoundedConnection) -> None:
+        if not connection.closed:
+            self._idle.append(connection)
+
+
+def _json(text: str | bytes) -> Any:
+    return msgspec.json.decode(text)

@@ -1,0 +1,77 @@
+"""Statements that go past the ORM, in the transaction of its session."""
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+from sqlalchemy import func, select
+from sqlalchemy.exc import DBAPIError
+
+from control_plane.database.direct import run
+from control_plane.database.revisions import next_revision
+from control_plane.database.scopes import PLATFORM_ROLE, TENANT_ROLE
+from control_plane.database.statements import Question
+from control_plane.events.outbox import record
+from control_plane.events.tables import OutboxEvent
+from control_plane.tiers.tables import Tier
+from control_plane.wiring import Resources
+from shared.events import CentralPointChanged
+from shared.ids import new_id
+
+WHO = Question(b"SELECT current_user::text, current_setting('app.org_id')")
+FORGETS_AFTER = 8
+"""The driver prepares what it has met five times, and with a rollback forgets all that was prepared."""
+
+
+def _event(event_id: UUID) -> CentralPointChanged:
+    return CentralPointChanged(
+        event_id=event_id, revision=1, occurred_at=datetime.now(UTC), org_id=new_id(), central_id=new_id()
+    )
+
+
+async def _is_stored(resources: Resources, event_id: UUID) -> bool:
+    async with resources.database() as session:
+        query = select(func.count()).select_from(OutboxEvent).where(OutboxEvent.event_id == event_id)
+        return bool((await session.execute(query)).scalar_one())
+
+
+async def test_they_see_what_the_session_may_see_from_the_first_one_on(resources: Resources) -> None:
+    org_id = new_id()
+    async with resources.database(org_id) as session:
+        assert await run(session, WHO, WHO) == [[(TENANT_ROLE, str(org_id))]] * 2
+        await session.rollback()
+        assert await run(session, WHO) == [[(TENANT_ROLE, str(org_id))]]
+    async with resources.database() as session:
+        assert await run(session, WHO) == [[(PLATFORM_ROLE, "")]]
+    assert await resources.readers.read(org_id, WHO) == [(TENANT_ROLE, str(org_id))]
+    assert await resources.readers.read(None, WHO) == [(PLATFORM_ROLE, "")]
+
+
+async def test_they_are_prepared_again_when_a_rollback_made_the_server_forget_them(resources: Resources) -> None:
+    for _ in range(FORGETS_AFTER):
+        async with resources.database() as session:
+            await next_revision(session)
+            await session.execute(select(Tier))
+            await session.rollback()
+
+
+async def test_what_follows_one_that_fails_is_not_done(resources: Resources) -> None:
+    event_id = new_id()
+    async with resources.database() as session:
+        await record(session, _event(event_id))
+        with pytest.raises(DBAPIError):
+            await run(session, Question(b"SELECT 1 / 0"), Question(b"COMMIT"))
+
+    assert not await _is_stored(resources, event_id)
+
+
+async def test_an_event_goes_with_the_commit_and_not_without_it(resources: Resources) -> None:
+    committed, taken_back = new_id(), new_id()
+    async with resources.database() as session:
+        await record(session, _event(taken_back))
+        await session.rollback()
+        await record(session, _event(committed))
+        await session.commit()
+
+    assert await _is_stored(resources, committed)
+    assert not await _is_stored(resources, taken_back)
