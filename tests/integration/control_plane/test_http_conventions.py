@@ -29,6 +29,9 @@ PUBLIC = {
     "/api/health/ready",
     "/openapi.json",
     "/docs",
+    "/docs/start.js",
+    "/docs/swagger-ui-bundle.js",
+    "/docs/swagger-ui.css",
 }
 
 
