@@ -216,6 +216,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--matrix", action="store_true", help="print what every caller gets from every route")
 
 
+# Before xdist's own, which looks at the groups.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         for fixture, group in _ONE_WORKER_FIXTURES.items():
