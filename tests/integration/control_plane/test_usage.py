@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 from sqlalchemy import func, select
 
@@ -16,6 +17,7 @@ from control_plane.usage.stream import UsageCounter
 from control_plane.usage.tables import DailyUsage, UsageCall, UsageRun
 from control_plane.wiring import Resources, usage_counter
 from shared.ids import new_id
+from shared.settings import ControlPlaneSettings
 from shared.usage import DEAD_STREAM, FIELD, STREAM, CallUsage, EndedAs, RunFinished, encode_run
 from tests.fakes.clock import ManualClock
 from tests.integration.control_plane.callers import Caller, Tenant, World
@@ -42,6 +44,11 @@ def call(model: str = "small", *, cost: str | None = "0.001", **changes: Any) ->
 def run(org_id: str, *calls: CallUsage, status: EndedAs = "completed", **changes: Any) -> RunFinished:
     values = {"run_id": new_id(), "instance_id": new_id(), "user_id": new_id(), "ended_at": NOON, **changes}
     return RunFinished(org_id=UUID(org_id), status=status, calls=calls, **values)
+
+
+@pytest.fixture
+def settings(settings: ControlPlaneSettings) -> ControlPlaneSettings:
+    return msgspec.structs.replace(settings, usage_retention_days=90)
 
 
 @pytest.fixture(autouse=True)
