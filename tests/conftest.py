@@ -19,6 +19,7 @@ Where each comes from: `tests/backing/find.py`.
 """
 
 import asyncio
+import gc
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
@@ -215,11 +216,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--matrix", action="store_true", help="print what every caller gets from every route")
 
 
+# Before xdist's own, which looks at the groups.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         for fixture, group in _ONE_WORKER_FIXTURES.items():
             if fixture in getattr(item, "fixturenames", ()):
                 item.add_marker(pytest.mark.xdist_group(group))
+
+
+def pytest_configure() -> None:
+    """Collecting imports everything that there is, none of which is garbage."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays, so that to look through it again and again would find nothing and only take long."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 10, 10)
+    gc.enable()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

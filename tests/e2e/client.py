@@ -63,6 +63,8 @@ class Client:
         self.base_url = base_url
         self.session = session
         self.token = ""
+        self.loaded: set[str] = set()
+        """The paths of the orchestrators that it has loaded."""
 
     async def login(self, username: str, password: str) -> None:
         answer = await self.call("POST", "/api/auth/login", json={"username": username, "password": password})

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import aiohttp
@@ -51,11 +52,15 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 @pytest.fixture
-async def admin(stack: RunningStack, http: aiohttp.ClientSession) -> Client:
+async def admin(stack: RunningStack, http: aiohttp.ClientSession) -> AsyncIterator[Client]:
     """The first admin, logged in with the credentials that `cadence up` keeps."""
     client = Client(stack.url, http)
     await client.login(*stack.credentials())
-    return client
+    yield client
+    # What stays loaded is built again, with the processes of its plugins, by every worker that a later test kills.
+    with suppress(aiohttp.ClientError, TimeoutError):
+        for path in client.loaded:
+            await client.call("POST", f"{path}/unload")
 
 
 @pytest.fixture

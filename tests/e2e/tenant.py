@@ -134,6 +134,7 @@ class Tenant(msgspec.Struct):
     async def load(self) -> None:
         answer = await self.client.call("POST", f"{self.path}/load", json={"tier": "hot"})
         assert answer.status == 202, answer
+        self.client.loaded.add(self.path)
         await self.until_ready()
 
     async def get(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from tests.fakes.model_steps import Part, Pause, Text, ToolCalls
 from tests.fakes.plugin_packages import package
 
 # The whole stack may have to start for it, on a machine that is busy with other tests.
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("e2e"), pytest.mark.timeout(300)]
 
 PROVIDER = Provider.LITELLM
 ANSWER = "The sum is 42."
@@ -28,6 +28,7 @@ def build_scope_rules(self, context):
     return "Sums."
 """
 CHATS_UNDER_CHANGE = 3
+PAUSE_SECONDS = 0.2
 
 
 def answered(call: ModelCall) -> list[Part]:
@@ -80,10 +81,11 @@ class Life(msgspec.Struct):
         return await self.tenant.client.stream(f"{self.path}/completion/stream", "What is 12 plus 30?", **body)
 
     async def loaded(self) -> None:
-        assert (await self.tenant.client.call("POST", f"{self.path}/load", json={"tier": "hot"})).status == 202
+        # Answered when it is done: twelve that ask all the time take from the workers what these need to build them.
+        await self.tenant.client.made("POST", f"{self.path}/load?wait=applied", json={"tier": "hot"})
         async with asyncio.timeout(READY_SECONDS):
             while not (await self.tenant.client.made("GET", self.path))["is_ready"]:
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(PAUSE_SECONDS)
 
     async def changed(self, change: Mapping[str, Any]) -> str:
         """The new configuration's hash."""
@@ -95,7 +97,7 @@ class Life(msgspec.Struct):
         assert (await self.tenant.client.call("POST", f"{self.path}/unload")).status == 202
         async with asyncio.timeout(READY_SECONDS):
             while (await self.chat()).status != 503:
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(PAUSE_SECONDS)
 
 
 async def live(tenant: Tenant, framework: Framework, mode: Mode) -> None:
@@ -120,7 +122,7 @@ async def reconfigured(life: Life) -> None:
         assert chat.first["config_hash"] in (before, after)
     async with asyncio.timeout(READY_SECONDS):
         while (await life.chat()).first["config_hash"] != after:
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(PAUSE_SECONDS)
 
 
 def assert_answered(chat: Stream) -> None:

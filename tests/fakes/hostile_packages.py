@@ -184,10 +184,10 @@ def _hard_link(target: str) -> tuple[zipfile.ZipInfo, bytes]:
 
 
 def _bomb(good_wheel: bytes) -> bytes:
-    """The same wheel with a file of zeros, a thousandth of its size while it is packed."""
+    """The same wheel with a file of zeros, a two hundredth of its size while it is packed: quickly, for a gigabyte."""
     buffer = io.BytesIO(good_wheel)
     with (
-        zipfile.ZipFile(buffer, "a", zipfile.ZIP_DEFLATED) as packed,
+        zipfile.ZipFile(buffer, "a", zipfile.ZIP_DEFLATED, compresslevel=1) as packed,
         packed.open("zeros.bin", "w") as zeros,
     ):
         for _ in range(BOMB_MIB):

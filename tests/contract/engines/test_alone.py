@@ -12,6 +12,9 @@ from shared.frameworks import Framework
 from tests.contract.engines.alone import CONNECTION, Seen
 from tests.fakes.instances import API_KEY
 
+# One process for each framework takes as long as all that is asked of it.
+pytestmark = pytest.mark.xdist_group("alone")
+
 PLANTED = "planted-0123456789"
 
 

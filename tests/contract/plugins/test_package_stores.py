@@ -28,7 +28,7 @@ NOWHERE = PackageStoreSettings(
 )
 
 
-@pytest.fixture(params=["directory", "s3"])
+@pytest.fixture(params=["directory", pytest.param("s3", marks=pytest.mark.xdist_group("s3"))])
 def settings(request: pytest.FixtureRequest, tmp_path: Path) -> PackageStoreSettings:
     if request.param == "directory":
         return msgspec.structs.replace(NOWHERE, storage_root=tmp_path / "packages")
@@ -135,7 +135,7 @@ async def test_what_a_killed_writer_left_goes_with_the_next_write_and_a_living_o
     assert (forgotten.exists(), written_now.exists()) == (False, True)
 
 
-@pytest.mark.parametrize("kind", ["directory", "s3", "wrong key"])
+@pytest.mark.parametrize("kind", ["directory", "s3", pytest.param("wrong key", marks=pytest.mark.xdist_group("s3"))])
 async def test_a_store_that_is_away_is_unavailable_and_nothing_else(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

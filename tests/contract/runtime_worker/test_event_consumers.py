@@ -111,7 +111,7 @@ class RabbitSpeaker:
         return found
 
 
-@pytest.fixture(params=["nats", "rabbitmq"])
+@pytest.fixture(params=["nats", pytest.param("rabbitmq", marks=pytest.mark.xdist_group("rabbitmq"))])
 def broker_url(request: pytest.FixtureRequest) -> str:
     url: str = request.getfixturevalue(f"{request.param}_url")
     return url

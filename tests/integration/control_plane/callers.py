@@ -27,6 +27,9 @@ def control_plane_settings(
         "ENCRYPTION_KEYS": "k1:" + "ab" * 32,
         "ALLOW_PRIVATE_MODEL_HOSTS": "true",
         "CORS_ORIGINS": "https://console.example",
+        # What prunes is not started with every test: nothing is old enough in those that do not make it so.
+        "AUDIT_RETENTION_DAYS": "0",
+        "USAGE_RETENTION_DAYS": "0",
         **more,
     }
     return read_control_plane_settings({f"CADENCE_{name}": value for name, value in variables.items()})

@@ -1,6 +1,7 @@
 """The whole control plane in this process, on real PostgreSQL, Redis and NATS, with callers in several roles."""
 
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -35,12 +36,13 @@ def routes(tmp_path_factory: pytest.TempPathFactory) -> Litestar:
 
 
 @pytest.fixture
-async def app(routes: Litestar, settings: ControlPlaneSettings) -> AsyncIterator[Litestar]:
+async def app(
+    routes: Litestar, settings: ControlPlaneSettings, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Litestar]:
     """The application on servers of the test's own."""
-    resources = Resources(settings)
-    # Real hashes, but cheap ones: most tests log several people in.
-    resources.passwords = Passwords(memory_kib=64, iterations=1)
-    routes.state.resources = resources
+    # Real hashes, but cheap ones: most tests log several people in, and there is one for nobody from the start.
+    monkeypatch.setattr("control_plane.wiring.resources.Passwords", partial(Passwords, memory_kib=64, iterations=1))
+    routes.state.resources = Resources(settings)
     async with started(routes) as app:
         yield app
 

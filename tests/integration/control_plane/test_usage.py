@@ -10,6 +10,7 @@ from typing import Any, cast
 from uuid import UUID
 
 import httpx
+import msgspec
 import pytest
 from sqlalchemy import func, select
 
@@ -26,6 +27,7 @@ from runtime_worker.usage_sweep import UsageSweep
 from shared.ids import first_id_at, new_id
 from shared.retention import OrganizationRetention, RetentionPage
 from shared.security.api_keys import read_key
+from shared.settings import ControlPlaneSettings
 from shared.usage import DEAD_STREAM, FIELD, STREAM, CallUsage, EndedAs, RunFinished, Uncounted, decode_run, encode_run
 from tests.fakes.clock import ManualClock
 from tests.integration.control_plane.callers import Caller, Tenant, World
@@ -52,6 +54,11 @@ def call(model: str = "small", *, cost: str | None = "0.001", **changes: Any) ->
 def run(org_id: str, *calls: CallUsage, status: EndedAs = "completed", **changes: Any) -> RunFinished:
     values = {"run_id": new_id(), "instance_id": new_id(), "user_id": new_id(), "ended_at": NOON, **changes}
     return RunFinished(org_id=UUID(org_id), status=status, calls=calls, **values)
+
+
+@pytest.fixture
+def settings(settings: ControlPlaneSettings) -> ControlPlaneSettings:
+    return msgspec.structs.replace(settings, usage_retention_days=90)
 
 
 @pytest.fixture(autouse=True)

@@ -168,7 +168,10 @@ async def running_worker(
     try:
         async with ClientSession() as http:
             await eventually(lambda: answers(http, settings.public_url + "/health"))
-            yield RunningWorker(settings.public_url, app.state.worker, control_plane, http)
+            worker: Worker = app.state.worker
+            # In idle moments a worker looks through all of its memory, which in here is that of the tests.
+            worker._heap._is_idle = lambda: False
+            yield RunningWorker(settings.public_url, worker, control_plane, http)
     finally:
         server.stop()  # type: ignore[no-untyped-call]  # Granian's embedded server is not annotated here
         await serving
