@@ -41,6 +41,9 @@ def run_later(session: AsyncSession, question: Question) -> None:
     """Together with the next one that is run, at the latest before the commit. Not for what may be refused, and not
     where part of the transaction may be taken back.
     """
+    if not session.in_transaction():
+        # Or a rollback would find nothing to take back, and leave it to the next transaction.
+        session.sync_session.begin()
     session.info.setdefault(_WAITING, []).append(question)
 
 

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
+from control_plane.database.connection import BoundedConnection
 from control_plane.database.revisions import next_revision
 from control_plane.events.outbox import record
 from control_plane.events.publisher import publisher_for
@@ -21,6 +22,14 @@ from shared.ids import new_id
 from tests.fakes.tcp_proxy import tcp_proxy
 
 SECONDS = 20.0
+
+
+def owners_engine(postgres_owner_url: str) -> AsyncEngine:
+    """The application's connections, as the login that sees everything without taking a scope."""
+    return create_async_engine(
+        postgres_owner_url.replace("postgresql://", "postgresql+psycopg://", 1),
+        connect_args={"async_creator_fn": BoundedConnection.connect},
+    )
 
 
 class Inbox:
@@ -89,7 +98,7 @@ class EventsSuite(ABC):
 
     @pytest.fixture
     async def engine(self, postgres_owner_url: str) -> AsyncIterator[AsyncEngine]:
-        engine = create_async_engine(postgres_owner_url.replace("postgresql://", "postgresql+psycopg://", 1))
+        engine = owners_engine(postgres_owner_url)
         yield engine
         await engine.dispose()
 

@@ -10,19 +10,19 @@ from uuid import UUID
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from control_plane.events.background import relay_running
 from control_plane.events.outbox import record
 from tests.contract.control_plane import test_events_on_nats as on_nats
-from tests.contract.control_plane.events_suite import Inbox, relaying, reload_event
+from tests.contract.control_plane.events_suite import Inbox, owners_engine, relaying, reload_event
 
 SECONDS = 20.0
 
 
 @pytest.fixture
 async def engine(postgres_owner_url: str) -> AsyncIterator[AsyncEngine]:
-    engine = create_async_engine(postgres_owner_url.replace("postgresql://", "postgresql+psycopg://", 1))
+    engine = owners_engine(postgres_owner_url)
     yield engine
     await engine.dispose()
 
