@@ -21,4 +21,7 @@ class Server(Service, ABC):
         self.data.mkdir(parents=True, exist_ok=True)
 
     def failure(self, what: str) -> str:
-        return super().failure(f"{what}, with its data in {self.data}")
+        return (
+            super().failure(f"{what}, with its data in {self.data}")
+            + "\nIf that data is damaged, restore it, or start anew with another --data-dir."
+        )

@@ -17,6 +17,8 @@ from shared.logging import get_logger
 VOUCH_SECONDS = 1.0
 VOUCHED_AT_ONCE = 500
 """Runs in one question to Redis, which answers nobody else meanwhile: about a millisecond."""
+SETTLED_AT_ONCE = 256
+"""Each has a connection to Redis. With thousands that end together everybody else would find none."""
 SETTLE_SECONDS = 0.5
 """How long the end of a run waits for Redis; after that it is settled behind its back."""
 
@@ -44,6 +46,7 @@ class Reservations:
         self._give_back = redis.register_script(GIVE_BACK)
         self._held: dict[UUID, tuple[str, str]] = {}
         self._unsettled: dict[UUID, _Settlement] = {}
+        self._settling = asyncio.Semaphore(SETTLED_AT_ONCE)
 
     def hold(self, run_id: UUID, org_id: UUID) -> None:
         """Vouch for what a run has set aside until it is settled or given back."""
@@ -115,14 +118,15 @@ class Reservations:
 
     async def _settle_now(self, settlement: _Settlement) -> None:
         org_id, run_id, now = settlement.org_id, settlement.run_id, self._clock.now()
-        await self._settle(
-            keys=[keys.runs(org_id), keys.reserved(org_id), keys.spent(org_id, now), keys.settled(org_id, run_id)],
-            args=[
-                str(run_id),
-                "" if settlement.tokens is None else settlement.tokens,
-                "" if settlement.micros is None else settlement.micros,
-                f"{now:%d}",
-                str(settlement.api_key_id or "-"),
-            ],
-        )
+        async with self._settling:
+            await self._settle(
+                keys=[keys.runs(org_id), keys.reserved(org_id), keys.spent(org_id, now), keys.settled(org_id, run_id)],
+                args=[
+                    str(run_id),
+                    "" if settlement.tokens is None else settlement.tokens,
+                    "" if settlement.micros is None else settlement.micros,
+                    f"{now:%d}",
+                    str(settlement.api_key_id or "-"),
+                ],
+            )
         self._held.pop(run_id, None)

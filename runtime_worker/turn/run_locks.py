@@ -33,8 +33,10 @@ MEMORY_SECONDS = 3600
 """How long a run that changed hands is remembered, for the worker that lost it and may wake up."""
 ANSWER_SECONDS = 5.0
 """Longer than the client of Redis waits for an answer, twice; that a renewal took longer means that we did not run."""
-RENEWED_AT_ONCE = 250
-"""Runs in one question to Redis, which answers nobody else meanwhile: about a millisecond."""
+RENEWED_AT_ONCE = 500
+"""Runs in one question to Redis, which answers nobody else meanwhile: some 4 ms on a slow machine."""
+RELEASED_AT_ONCE = 256
+"""Each has a connection to Redis. With thousands that end together everybody else would find none."""
 RELEASE_SECONDS = 2.0
 """How long the end of a run waits for Redis, as long as for its saving; after that the release happens behind its back.
 The client is told of the end only then: it may send its next message the moment it reads that."""
@@ -80,6 +82,7 @@ class RunLocks:
         self._none_renewing = asyncio.Event()
         self._none_renewing.set()
         self._let_go: set[UUID] = set()
+        self._releasing = asyncio.Semaphore(RELEASED_AT_ONCE)
         self._renewals = 0
         self._held: dict[UUID, Held] = {}
         self._lost_at_start: set[UUID] = set()
@@ -249,11 +252,12 @@ class RunLocks:
         is_over = not self._is_unstored(run_id)
         args: list[_Argument] = [str(run_id), member_of(org_id, run_id), epoch, int(is_over), MEMORY_SECONDS]
         args += usage_entry or b"", FIELD
-        # A renewal that is on its way would take for lost, and set again, what was given back before it.
-        await self._none_renewing.wait()
-        self._let_go.add(run_id)
         keys = [f"run_lock:{org_id}:{conversation_id}", CLAIMS, record_key(run_id), STREAM]
-        await self._release(keys=keys, args=args)
+        async with self._releasing:
+            # A renewal that is on its way would take for lost, and set again, what was given back before it.
+            await self._none_renewing.wait()
+            self._let_go.add(run_id)
+            await self._release(keys=keys, args=args)
 
     async def _renew_all(self, claims: Sequence[Claim]) -> None:
         """A part at a time: Redis and this loop have others to serve, and whoever ends meanwhile waits for one only."""

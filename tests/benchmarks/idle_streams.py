@@ -13,6 +13,7 @@ import gc
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -43,6 +44,7 @@ SECONDS = 120.0
 LIMIT_KB = 100.0
 BASE_SECONDS = 5.0
 TICK_SECONDS = 0.01
+ENDING_AT_ONCE = 50
 
 
 class Waiting(msgspec.Struct, frozen=True):
@@ -95,17 +97,22 @@ def _running(server: Server) -> Iterator[Server]:
 
 
 class Scripts:
-    """What the orchestrators do: nothing, until `first` for the first of them and `others` for the rest."""
+    """What the orchestrators do: nothing, until they are let go."""
 
     def __init__(self) -> None:
-        self.first, self.others = asyncio.Event(), asyncio.Event()
-        self._has_first = False
+        self._waiting: deque[asyncio.Event] = deque()
 
     async def wait(self, request: RunRequest, sink: EventSink) -> None:
-        until = self.others if self._has_first else self.first
-        self._has_first = True
-        await until.wait()
+        may_go = asyncio.Event()
+        self._waiting.append(may_go)
+        await may_go.wait()
         await say(sink, "done")
+
+    def let_go(self, count: int) -> int:
+        """So many that have waited longest; how many wait still."""
+        for _ in range(min(count, len(self._waiting))):
+            self._waiting.popleft().set()
+        return len(self._waiting)
 
 
 async def _measured(
@@ -145,10 +152,12 @@ async def _measured(
             kb_per_stream = (rss_mb() - before) * 1000 / clients
             waiting = await _over(seconds, running)
             alive = await others.waiting()
-            scripts.first.set()
+            scripts.let_go(1)
             await asyncio.sleep(1.0)
             went_on = await others.waiting() == alive - 1
-            scripts.others.set()
+            # Not all in one moment, which is another question.
+            while scripts.let_go(ENDING_AT_ONCE):
+                await asyncio.sleep(0.1)
             while await others.waiting():
                 await asyncio.sleep(0.2)
             ended_well = int(await others.line())
@@ -245,8 +254,7 @@ async def _released(scripts: Scripts) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        scripts.first.set()
-        scripts.others.set()
+        scripts.let_go(sys.maxsize)
 
 
 def main(arguments: Sequence[str]) -> None:

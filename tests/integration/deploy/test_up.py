@@ -183,6 +183,7 @@ def test_damaged_data_of_a_server_is_named_and_nothing_stays_running(tmp_path: P
     run = up(tmp_path)
     assert run.returncode == 1
     assert f"PostgreSQL stopped while it was starting, with its data in {tmp_path / 'postgres'}" in run.stderr
+    assert run.stderr.endswith("restore it, or start anew with another --data-dir.\n")
     assert "Traceback" not in run.stderr
     assert list((tmp_path / "run").glob("*.pid")) == []
 
