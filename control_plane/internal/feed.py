@@ -1,5 +1,6 @@
 """Snapshots and the change feed, read without any lock."""
 
+from functools import partial
 from typing import Any, Literal, TypeVar
 from uuid import UUID
 
@@ -11,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from control_plane.central_points.tables import CentralPoint
 from control_plane.data_keys.repository import DataKeyRepository
 from control_plane.database.engine import scoped
+from control_plane.internal.shared_answers import SharedAnswers
 from control_plane.orchestrators.repository import OrchestratorRepository
 from control_plane.orchestrators.tables import Orchestrator
 from control_plane.organizations.tables import Organization
@@ -57,9 +59,13 @@ class WorkerFeed:
         # One view of the database for all of a snapshot's queries: revision, hash and secrets belong together.
         self._consistent = engine.execution_options(isolation_level="REPEATABLE READ")
         self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._answers = SharedAnswers()
 
     async def snapshot(self, instance_id: UUID) -> OrchestratorSnapshot:
         """Raises NotFound for one that never was, is soft-deleted or purged."""
+        return await self._answers.get(("snapshot", instance_id), partial(self._snapshot, instance_id))
+
+    async def _snapshot(self, instance_id: UUID) -> OrchestratorSnapshot:
         async with AsyncSession(self._consistent) as session:
             row = await session.get(Orchestrator, instance_id)
             if row is None or row.is_deleted:
@@ -86,6 +92,9 @@ class WorkerFeed:
 
     async def changes(self, since: int, limit: int) -> ChangePage:
         """What all organizations have with a higher revision, what was deleted included so that workers forget it."""
+        return await self._answers.get(("changes", since, limit), partial(self._changes, since, limit))
+
+    async def _changes(self, since: int, limit: int) -> ChangePage:
         instances = select(*_COLUMNS).where(Orchestrator.revision > since).order_by(Orchestrator.revision)
         points = select(*_POINT_COLUMNS).where(CentralPoint.revision > since).order_by(CentralPoint.revision)
         # One view for both: what commits between two would be skipped in the first by the mark of the second.

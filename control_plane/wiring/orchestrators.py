@@ -63,7 +63,7 @@ def provide_readiness(resources: NamedDependency[Resources]) -> Readiness:
 
 
 def provide_feed(resources: NamedDependency[Resources]) -> WorkerFeed:
-    return WorkerFeed(resources.engine)
+    return resources.worker_feed
 
 
 def provide_fleet(resources: NamedDependency[Resources]) -> FleetService:

@@ -23,6 +23,7 @@ from control_plane.events.publisher import publisher_for
 from control_plane.gateway.directory import WorkerDirectory
 from control_plane.gateway.gateway import Gateway
 from control_plane.health.service import Health, broker_check, postgres_check, redis_check
+from control_plane.internal.feed import WorkerFeed
 from control_plane.llm_configs.probe import ModelProbe
 from control_plane.plugins.mcp_discovery import MCPDiscovery
 from control_plane.plugins.pending import PendingUploads
@@ -70,6 +71,7 @@ class Resources:
         self.autocommit = scoped(self.engine.execution_options(isolation_level="AUTOCOMMIT"), None)
         self.readers = Readers(settings.postgres_url)
         self.database = Database(self.engine)
+        self.worker_feed = WorkerFeed(self.engine)
         self.redis = create_redis(settings.redis_url)
         self.keyring = settings.security.keyring
         self.key_wrapping = open_wrapping(settings.security)
