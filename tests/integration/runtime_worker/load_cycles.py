@@ -28,7 +28,8 @@ from shared.workers import InstanceState
 from tests.fakes.instances import KEYRING, instance_snapshot, llm_config_snapshot
 from tests.fakes.plugin_packages import package, snapshot_of
 
-TIDY_EVERY = 10
+TIDY_EVERY = 40
+"""As seldom as a worker that is loaded all the time: a full collection takes as long as a dozen cycles."""
 MODES = (Mode.SUPERVISOR, Mode.COORDINATOR, Mode.HANDOFF)
 
 

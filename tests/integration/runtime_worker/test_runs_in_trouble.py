@@ -104,6 +104,22 @@ async def test_what_was_written_and_not_shown_when_its_worker_was_lost_is_shown_
     assert await messages(pair.there, opening.data["conversation_id"]) == [("user", "go"), ("assistant", "one two ")]
 
 
+async def test_a_run_that_was_taken_over_is_never_said_to_be_cancelled_by_the_worker_that_stops_it(
+    pair: Pair, instance: OrchestratorSnapshot, builder: ScriptedBuilder
+) -> None:
+    builder.script = Halting(["one "], ["two "])
+    async with pair.here.streaming(instance.instance_id, "go") as stream:
+        run_id = UUID((await opening_of(stream)).data["run_id"])
+        run = pair.one.worker.table.find(run_id)
+        assert run is not None
+        run.lose()
+        # What its task says of it between being told to stop and having stopped its engine.
+        run.status = "cancelled"
+        assert pair.one.worker.table.find(run_id) is run
+        record = await pair.one.worker.runs.get(instance.org_id, run_id, user_id=None)
+        assert record.status == "running"
+
+
 async def test_an_end_that_was_told_and_not_stored_is_stored_as_it_was_told(
     pair: Pair, instance: OrchestratorSnapshot, builder: ScriptedBuilder
 ) -> None:
