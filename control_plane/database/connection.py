@@ -14,7 +14,7 @@ from psycopg.pq.abc import PGresult
 from psycopg.waiting import wait_async
 
 from control_plane.database.scopes import Scope
-from control_plane.database.statements import BEGIN, Question, Row
+from control_plane.database.statements import BEGIN, BEGIN_VIEW, COMMIT, Question, Row
 
 T = TypeVar("T")
 
@@ -58,6 +58,11 @@ class BoundedConnection(psycopg.AsyncConnection[Any]):
         """The rows of one answer, in a transaction of its own that sees what `scope` does. One round trip."""
         async with self.lock:
             return (await self.wait(self._ask((scope.question(), question))))[1]
+
+    async def look_at_once(self, scope: Scope, *questions: Question) -> list[list[Row]]:
+        """The same of several, which all see the database as it was at one moment."""
+        async with self.lock:
+            return (await self.wait(self._ask((BEGIN_VIEW, scope.question(), *questions, COMMIT))))[2:-1]
 
     async def run(self, *questions: Question) -> list[list[Row]]:
         """The rows of each answer, in the transaction that is going on or else begins now. One round trip, whatever

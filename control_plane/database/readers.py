@@ -1,7 +1,8 @@
 """Connections for what is read in one query, without a session or a transaction of its own around it."""
 
 import asyncio
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -13,6 +14,8 @@ from control_plane.database.connection import BoundedConnection
 from control_plane.database.scopes import scope_of
 from control_plane.database.statements import Question, Row
 from shared.errors import StoreUnavailable
+
+T = TypeVar("T")
 
 CONNECTIONS = 16
 CONNECT_SECONDS = 3
@@ -35,6 +38,17 @@ class Readers:
 
         Raises StoreUnavailable, psycopg.Error.
         """
+        return await self._asked(lambda connection: connection.look(scope_of(org_id), question))
+
+    async def read_at_once(self, org_id: UUID | None, *questions: Question) -> list[list[Row]]:
+        """The same for each of several questions, of one moment."""
+        return await self._asked(lambda connection: connection.look_at_once(scope_of(org_id), *questions))
+
+    async def close(self) -> None:
+        while self._idle:
+            await self._idle.pop().close()
+
+    async def _asked(self, ask: Callable[[BoundedConnection], Awaitable[T]]) -> T:
         if self._places.locked():
             await self._wait_for_place()
         else:
@@ -42,22 +56,17 @@ class Readers:
         try:
             connection = await self._connection()
             try:
-                rows = await connection.look(scope_of(org_id), question)
+                return await ask(connection)
             except psycopg.OperationalError:
                 if not connection.closed:
                     raise
                 # It left in this very moment. Nothing is changed by asking again.
                 connection = await self._connect()
-                rows = await connection.look(scope_of(org_id), question)
+                return await ask(connection)
             finally:
                 self._take_back(connection)
         finally:
             self._places.release()
-        return rows
-
-    async def close(self) -> None:
-        while self._idle:
-            await self._idle.pop().close()
 
     async def _wait_for_place(self) -> None:
         try:

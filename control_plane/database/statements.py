@@ -49,4 +49,5 @@ class Statement:
 
 
 BEGIN = Question(b"BEGIN")
+BEGIN_VIEW = Question(b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 COMMIT = Question(b"COMMIT")

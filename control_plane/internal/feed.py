@@ -1,17 +1,20 @@
 """Snapshots and the change feed, read without any lock."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal, TypeVar
 from uuid import UUID
 
 import msgspec
 from msgspec import UNSET
-from sqlalchemy import Result, select
+from sqlalchemy import Integer, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from control_plane.central_points.tables import CentralPoint
 from control_plane.data_keys.repository import DataKeyRepository
 from control_plane.database.engine import scoped
+from control_plane.database.readers import Readers
+from control_plane.database.statements import Row, Statement
 from control_plane.internal.shared_answers import SharedAnswers
 from control_plane.orchestrators.repository import OrchestratorRepository
 from control_plane.orchestrators.tables import Orchestrator
@@ -52,8 +55,23 @@ _POINT_COLUMNS = (
 )
 
 
+def _since(columns: Sequence[Any], revision: Any) -> Statement:
+    changed = select(*columns).where(revision > bindparam("since")).order_by(revision)
+    return Statement(changed.limit(bindparam("at_most", type_=Integer)))
+
+
+_INSTANCES = _since(_COLUMNS, Orchestrator.revision)
+_POINTS = _since(_POINT_COLUMNS, CentralPoint.revision)
+_REVISION = Statement(
+    select(Orchestrator.revision).where(Orchestrator.id == bindparam("instance_id"), Orchestrator.is_deleted.is_(False))
+)
+
+
 class WorkerFeed:
-    def __init__(self, engine: AsyncEngine) -> None:
+    """`readers` for what is asked at every change, `engine` for the rest."""
+
+    def __init__(self, readers: Readers, engine: AsyncEngine) -> None:
+        self._readers = readers
         # Workers serve every organization.
         engine = scoped(engine, None)
         # One view of the database for all of a snapshot's queries: revision, hash and secrets belong together.
@@ -63,7 +81,16 @@ class WorkerFeed:
 
     async def snapshot(self, instance_id: UUID) -> OrchestratorSnapshot:
         """Raises NotFound for one that never was, is soft-deleted or purged."""
-        return await self._answers.get(("snapshot", instance_id), partial(self._snapshot, instance_id))
+        rows = await self._readers.read(None, _REVISION(instance_id=instance_id))
+        if not rows:
+            raise NotFound
+        at_least: int = rows[0][0]
+        # One that is being put together for another worker will do when it is of that revision.
+        return await self._answers.get(
+            ("snapshot", instance_id),
+            partial(self._snapshot, instance_id),
+            suffices=lambda found: found.revision >= at_least,
+        )
 
     async def _snapshot(self, instance_id: UUID) -> OrchestratorSnapshot:
         async with AsyncSession(self._consistent) as session:
@@ -95,14 +122,13 @@ class WorkerFeed:
         return await self._answers.get(("changes", since, limit), partial(self._changes, since, limit))
 
     async def _changes(self, since: int, limit: int) -> ChangePage:
-        instances = select(*_COLUMNS).where(Orchestrator.revision > since).order_by(Orchestrator.revision)
-        points = select(*_POINT_COLUMNS).where(CentralPoint.revision > since).order_by(CentralPoint.revision)
-        # One view for both: what commits between two would be skipped in the first by the mark of the second.
-        async with self._consistent.connect() as connection:
-            found: list[InstanceChange | CentralPointChange] = [
-                *_read(await connection.execute(instances.limit(limit + 1)), InstanceChange),
-                *_read(await connection.execute(points.limit(limit + 1)), CentralPointChange),
-            ]
+        asked = {"since": since, "at_most": limit + 1}
+        # Of one moment: what commits between two would be skipped in the first by the mark of the second.
+        instances, points = await self._readers.read_at_once(None, _INSTANCES(**asked), _POINTS(**asked))
+        found: list[InstanceChange | CentralPointChange] = [
+            *_read(instances, _COLUMNS, InstanceChange),
+            *_read(points, _POINT_COLUMNS, CentralPointChange),
+        ]
         found.sort(key=lambda change: change.revision)
         shown = found[:limit]
         return ChangePage(
@@ -119,5 +145,6 @@ class WorkerFeed:
         return OrganizationState(msgspec.convert(status, Literal["active", "suspended"] | None))
 
 
-def _read(rows: Result[Any], kind: type[T]) -> list[T]:
-    return [msgspec.convert(dict(row._mapping), kind) for row in rows]
+def _read(rows: Sequence[Row], columns: Sequence[Any], kind: type[T]) -> list[T]:
+    names = [column.key for column in columns]
+    return [msgspec.convert(dict(zip(names, row, strict=True)), kind) for row in rows]

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -17,8 +18,19 @@ class SharedAnswers:
         self._asking: dict[Hashable, asyncio.Task[Any]] = {}
         self._next: dict[Hashable, asyncio.Task[Any]] = {}
 
-    async def get(self, question: Hashable, ask: Callable[[], Awaitable[T]]) -> T:
-        """What `ask` answers or raises. Everything that it depends on belongs into `question`."""
+    async def get(
+        self, question: Hashable, ask: Callable[[], Awaitable[T]], *, suffices: Callable[[T], bool] | None = None
+    ) -> T:
+        """What `ask` answers or raises. Everything that it depends on belongs into `question`.
+
+        Who can tell by an answer that it is new enough says so with `suffices`, and takes one that began earlier.
+        """
+        if suffices is not None and (asking := self._asking.get(question)):
+            # What it raises may be true no more.
+            with suppress(Exception):
+                earlier: T = await asyncio.shield(asking)
+                if suffices(earlier):
+                    return earlier
         task = self._next.get(question)
         if task is None:
             task = asyncio.create_task(self._ask(question, self._asking.get(question), ask))

@@ -71,7 +71,7 @@ class Resources:
         self.autocommit = scoped(self.engine.execution_options(isolation_level="AUTOCOMMIT"), None)
         self.readers = Readers(settings.postgres_url)
         self.database = Database(self.engine)
-        self.worker_feed = WorkerFeed(self.engine)
+        self.worker_feed = WorkerFeed(self.readers, self.engine)
         self.redis = create_redis(settings.redis_url)
         self.keyring = settings.security.keyring
         self.key_wrapping = open_wrapping(settings.security)

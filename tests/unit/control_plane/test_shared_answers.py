@@ -35,6 +35,22 @@ async def test_who_asks_while_a_question_is_being_asked_shares_the_next_answer_w
     assert store.asked == 2
 
 
+async def test_who_can_tell_that_an_answer_is_new_enough_takes_one_that_began_earlier() -> None:
+    answers, store = SharedAnswers(), Store()
+    store.value = 5
+    first = asyncio.create_task(answers.get("it", store.ask))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    store.value = 6
+    easy = asyncio.create_task(answers.get("it", store.ask, suffices=lambda value: value >= 5))
+    strict = asyncio.create_task(answers.get("it", store.ask, suffices=lambda value: value >= 6))
+    await asyncio.sleep(0)
+    store.may_answer.set()
+
+    assert list(await asyncio.gather(first, easy, strict)) == [5, 5, 6]
+    assert store.asked == 2
+
+
 async def test_another_question_waits_for_nobody() -> None:
     answers, store, other = SharedAnswers(), Store(), Store()
     waiting = asyncio.create_task(answers.get("it", store.ask))
