@@ -42,10 +42,21 @@ class Telling:
                 end(duration_ms=0, error=CUT_OFF)
 
     def writer(self, node: str) -> Callable[[str], None]:
-        """What an answering node's model writes through: the short way, one list append beside the sink itself."""
-        remember, tell = self._visible.append, self.sink.message
+        """What an answering node's model writes through: the short way, one list append beside the sink itself.
+
+        White space that an answer begins with is told with the first word: models put it before calls, too, and who has
+        shown nothing else has not begun to answer.
+        """
+        visible, remember, tell = self._visible, self._visible.append, self.sink.message
+        held = ""
 
         def write(text: str) -> None:
+            nonlocal held
+            if not visible:
+                held += text
+                if not held.strip():
+                    return
+                text, held = held, ""
             remember(text)
             tell(text, node)
 

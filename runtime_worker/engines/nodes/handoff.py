@@ -79,7 +79,7 @@ def instructions(agent: AgentParts, state: HandoffState, run: Run, *, must_answe
 
 def judged(calls: Sequence[ModelToolCall], state: HandoffState, run: Run) -> dict[str, Transfer]:
     """What becomes of the transfers among these calls, by call id; one at most is accepted."""
-    has_begun = bool(run.telling.answer.strip())
+    has_begun = run.telling.has_visible_text
     judgements: dict[str, Transfer] = {}
     for call in calls:
         if not is_transfer(call.name) or run.instance.toolbox.find(call.name):
