@@ -116,8 +116,9 @@ async def streamed(
     if isinstance(run, UUID):
         await worker.repeats.until_begun(org_id, run)
     run_id = run if isinstance(run, UUID) else run.run_id
-    record = await worker.runs.get(org_id, run_id, user_id=grant.user_id) if headers_for or retold else None
-    events = await worker.replays.open(org_id, run_id, user_id=grant.user_id, after_seq=0)
+    with worker.repeats.following():
+        record = await worker.runs.get(org_id, run_id, user_id=grant.user_id) if headers_for or retold else None
+        events = await worker.replays.open(org_id, run_id, user_id=grant.user_id, after_seq=0)
     response = replayed(retold(events, record) if retold and record else events)
     if headers_for and record:
         response.headers.update(headers_for(run_id, record.conversation_id))
@@ -140,7 +141,8 @@ async def answered(request: AnyRequest, worker: Worker, grant: Grant, org_id: UU
     """Wait for the answer of a run, this request's or an earlier one's. Raises what ended the run instead of one."""
     if isinstance(run, UUID):
         await worker.repeats.until_begun(org_id, run)
-        return _answer(*await worker.replays.end_of(org_id, run, user_id=grant.user_id))
+        with worker.repeats.following():
+            return _answer(*await worker.replays.end_of(org_id, run, user_id=grant.user_id))
     watcher = asyncio.create_task(_cancel_when_left(request, run)) if run.on_disconnect == "cancel" else None
     try:
         await run.wait()

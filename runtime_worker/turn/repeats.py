@@ -8,7 +8,8 @@ import asyncio
 import hashlib
 import hmac
 import re
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import cast
 from uuid import UUID
 
@@ -28,6 +29,7 @@ BEGIN_SECONDS = 10.0
 """How long to wait for a run that an earlier request is just beginning."""
 LOOK_SECONDS = 0.05
 
+_STILL_BEGINNING = "a request with this Idempotency-Key is still beginning; try again in a moment"
 _ACCEPTABLE = re.compile(r"[\x21-\x7e]{1,255}")
 _GIVE_BACK = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) else return 0 end"
 
@@ -110,7 +112,16 @@ class RepeatedRequests:
                     else:
                         return
         except TimeoutError:
-            raise Conflict("a request with this Idempotency-Key is still beginning; try again in a moment") from None
+            raise Conflict(_STILL_BEGINNING) from None
+
+    @contextmanager
+    def following(self) -> Iterator[None]:
+        """While the run of an earlier request is followed: that request may be refused after all, and its turn, which
+        was stored already, withdrawn. Raises Conflict for NotFound: whoever asks again begins the run."""
+        try:
+            yield
+        except NotFound:
+            raise Conflict(_STILL_BEGINNING) from None
 
 
 def _value(claim: RequestClaim, run_id: UUID) -> str:

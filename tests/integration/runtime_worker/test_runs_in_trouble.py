@@ -16,7 +16,7 @@ from runtime_worker.turn.repeats import CLAIM_SECONDS as KEY_CLAIM_SECONDS
 from runtime_worker.turn.repeats import RequestClaim
 from runtime_worker.turn.run import RunTable
 from runtime_worker.turn.run_locks import RunLocks
-from shared.errors import StoreUnavailable
+from shared.errors import Conflict, StoreUnavailable
 from shared.ids import new_id
 from shared.settings import WorkerSettings
 from shared.snapshots import OrchestratorSnapshot
@@ -238,3 +238,23 @@ async def test_a_key_whose_worker_was_lost_before_its_run_began_is_soon_free_aga
     claim = RequestClaim("run_key:made-up", "x")
     assert await pair.one.worker.repeats.take(claim, new_id()) is None
     assert 0 < await redis.ttl(claim.place) <= KEY_CLAIM_SECONDS
+
+
+async def test_a_repeated_request_whose_run_is_withdrawn_is_asked_to_try_again(
+    pair: Pair, instance: OrchestratorSnapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair.here.headers["Idempotency-Key"] = "k"
+    assert (await pair.here.chat(instance.instance_id, "go"))[0] == 200
+    redis = pair.one.worker.redis
+    (place,) = [key async for key in redis.scan_iter("run_key:*")]
+    kept = await redis.get(place)
+    assert isinstance(kept, bytes)
+    _, _, body_hash = kept.decode().partition(":")
+    # Of a run that was stored a moment ago, and whose turn was refused since.
+    await redis.set(place, f"{new_id()}:{body_hash}")
+
+    async def has_begun(org_id: UUID, run_id: UUID) -> None: ...
+
+    monkeypatch.setattr(pair.one.worker.repeats, "until_begun", has_begun)
+    status, problem = await pair.here.chat(instance.instance_id, "go")
+    assert (status, problem["code"]) == (409, Conflict.code)
