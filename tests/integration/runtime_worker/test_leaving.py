@@ -17,11 +17,12 @@ from tests.integration.runtime_worker.pairs import (
     Pair,
     messages,
     opening_of,
+    pair_of,
     resumed,
     text_of,
     until,
 )
-from tests.integration.runtime_worker.worker import Stream, eventually, running_worker, worker_settings
+from tests.integration.runtime_worker.worker import Stream, eventually
 
 
 @pytest.fixture
@@ -34,19 +35,8 @@ async def pair(
 ) -> AsyncIterator[Pair]:
     """Two workers; the first one, when it leaves, waits for nothing."""
     impatient = replace(settings, serving=ServingSettings(drain_seconds=0, heartbeat_seconds=1))
-    others = worker_settings(
-        control_plane=control_plane,
-        redis_url=settings.redis_url,
-        mongo_url=settings.mongo_url,
-        broker_url=settings.broker_url,
-        home=tmp_path,
-    )
-    async with (
-        running_worker(impatient, control_plane, builder) as one,
-        running_worker(others, control_plane, builder) as two,
-    ):
-        here = await one.sign_in(instance.org_id)
-        yield Pair(one, two, here, await two.sign_in(instance.org_id, user_id=here.user_id))
+    async with pair_of(impatient, control_plane, instance, builder, tmp_path) as pair:
+        yield pair
 
 
 async def test_a_run_that_was_shown_ends_elsewhere_and_its_client_is_told_before_the_worker_goes(
