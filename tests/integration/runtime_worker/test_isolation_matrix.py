@@ -15,7 +15,7 @@ from shared.security.sessions import SessionStore
 from shared.snapshots import OrchestratorSnapshot
 from tests.fakes.control_plane import FakeControlPlane
 from tests.integration.runtime_worker.test_api_keys import Program, publish
-from tests.integration.runtime_worker.worker import Caller, RunningWorker
+from tests.integration.runtime_worker.worker import Caller, RunningWorker, ids_of_what_is_there
 from tests.isolation.matrix import OPEN, Cell, Route, Who, expected, rendered
 
 SMALL = frozenset({Permission.ORG_READ})
@@ -63,14 +63,7 @@ async def test_every_caller_gets_from_every_route_what_the_permissions_say(
     pytestconfig: pytest.Config,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    _, made = await member.chat(instance.instance_id, "secret plans")
-    real = {
-        "org_id": str(member.org_id),
-        "instance_id": str(instance.instance_id),
-        "central_id": str(control_plane.point(instance).central_id),
-        "conversation_id": made["conversation_id"],
-        "run_id": made["run_id"],
-    }
+    real = await ids_of_what_is_there(member, instance, control_plane)
     nothing = {**{name: str(new_id()) for name in real}, "org_id": str(member.org_id)}
     asking = await callers(worker, member, control_plane)
     cells = []
@@ -88,4 +81,4 @@ async def test_every_caller_gets_from_every_route_what_the_permissions_say(
             print(rendered("runtime worker", cells))
     assert [(c.route.method, c.route.path, c.who.name, c.expected, c.status) for c in cells if not c.is_right] == []
     assert len(cells) > 100
-    assert (await member.call("GET", f"/conversations/{made['conversation_id']}"))[1]["title"] == "secret plans"
+    assert (await member.call("GET", f"/conversations/{real['conversation_id']}"))[1]["title"] == "secret plans"

@@ -12,7 +12,7 @@ from shared.ids import new_id
 from shared.snapshots import OrchestratorSnapshot
 from tests.fakes.control_plane import FakeControlPlane
 from tests.fakes.orchestrators import ScriptedBuilder
-from tests.integration.runtime_worker.worker import Caller, RunningWorker, eventually
+from tests.integration.runtime_worker.worker import Caller, RunningWorker, eventually, ids_of_what_is_there
 from tests.isolation.timing import Ask, compared
 
 CHAT = {"message": "hi"}
@@ -47,14 +47,7 @@ async def test_what_another_organization_has_is_refused_in_the_time_that_nothing
     pytestconfig: pytest.Config,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    _, made = await member.chat(instance.instance_id, "secret plans")
-    theirs = {
-        "org_id": str(member.org_id),
-        "instance_id": str(instance.instance_id),
-        "central_id": str(control_plane.point(instance).central_id),
-        "conversation_id": made["conversation_id"],
-        "run_id": made["run_id"],
-    }
+    theirs = await ids_of_what_is_there(member, instance, control_plane)
     nobodys = {name: str(new_id()) for name in theirs}
     found = []
     for place in ("theirs", "mine"):

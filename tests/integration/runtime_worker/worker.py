@@ -32,6 +32,7 @@ from shared.settings import (
     ServingSettings,
     WorkerSettings,
 )
+from shared.snapshots import OrchestratorSnapshot
 from tests.fakes.control_plane import TOKEN, FakeControlPlane
 from tests.fakes.instances import KEYRING
 
@@ -176,6 +177,20 @@ async def running_worker(
         server.stop()  # type: ignore[no-untyped-call]  # Granian's embedded server is not annotated here
         await serving
     assert died == []
+
+
+async def ids_of_what_is_there(
+    member: Caller, instance: OrchestratorSnapshot, control_plane: FakeControlPlane
+) -> dict[str, str]:
+    """A real id for each that the paths of a worker's routes name, all of the member's organization."""
+    _, made = await member.chat(instance.instance_id, "secret plans")
+    return {
+        "org_id": str(member.org_id),
+        "instance_id": str(instance.instance_id),
+        "central_id": str(control_plane.point(instance).central_id),
+        "conversation_id": made["conversation_id"],
+        "run_id": made["run_id"],
+    }
 
 
 async def eventually(check: Any, seconds: float = SECONDS) -> Any:
