@@ -81,16 +81,14 @@ class WorkerFeed:
 
     async def snapshot(self, instance_id: UUID) -> OrchestratorSnapshot:
         """Raises NotFound for one that never was, is soft-deleted or purged."""
-        rows = await self._readers.read(None, _REVISION(instance_id=instance_id))
-        if not rows:
-            raise NotFound
-        at_least: int = rows[0][0]
-        # One that is being put together for another worker will do when it is of that revision.
         return await self._answers.get(
-            ("snapshot", instance_id),
-            partial(self._snapshot, instance_id),
-            suffices=lambda found: found.revision >= at_least,
+            ("snapshot", instance_id), partial(self._snapshot, instance_id), suffices=self._is_newest
         )
+
+    async def _is_newest(self, found: OrchestratorSnapshot) -> bool:
+        """Whether one that was put together for another worker is what this one would get."""
+        rows = await self._readers.read(None, _REVISION(instance_id=found.instance_id))
+        return bool(rows) and found.revision >= rows[0][0]
 
     async def _snapshot(self, instance_id: UUID) -> OrchestratorSnapshot:
         async with AsyncSession(self._consistent) as session:

@@ -19,17 +19,21 @@ class SharedAnswers:
         self._next: dict[Hashable, asyncio.Task[Any]] = {}
 
     async def get(
-        self, question: Hashable, ask: Callable[[], Awaitable[T]], *, suffices: Callable[[T], bool] | None = None
+        self,
+        question: Hashable,
+        ask: Callable[[], Awaitable[T]],
+        *,
+        suffices: Callable[[T], Awaitable[bool]] | None = None,
     ) -> T:
         """What `ask` answers or raises. Everything that it depends on belongs into `question`.
 
-        Who can tell by an answer that it is new enough says so with `suffices`, and takes one that began earlier.
+        Who can find out of an answer that it is new enough does so in `suffices`, and takes one that began earlier.
         """
         if suffices is not None and (asking := self._asking.get(question)):
             # What it raises may be true no more.
             with suppress(Exception):
                 earlier: T = await asyncio.shield(asking)
-                if suffices(earlier):
+                if await suffices(earlier):
                     return earlier
         task = self._next.get(question)
         if task is None:

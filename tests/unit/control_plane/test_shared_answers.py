@@ -1,4 +1,5 @@
 import asyncio
+from functools import partial
 
 from control_plane.internal.shared_answers import SharedAnswers
 
@@ -42,8 +43,12 @@ async def test_who_can_tell_that_an_answer_is_new_enough_takes_one_that_began_ea
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     store.value = 6
-    easy = asyncio.create_task(answers.get("it", store.ask, suffices=lambda value: value >= 5))
-    strict = asyncio.create_task(answers.get("it", store.ask, suffices=lambda value: value >= 6))
+
+    async def is_at_least(wanted: int, value: int) -> bool:
+        return value >= wanted
+
+    easy = asyncio.create_task(answers.get("it", store.ask, suffices=partial(is_at_least, 5)))
+    strict = asyncio.create_task(answers.get("it", store.ask, suffices=partial(is_at_least, 6)))
     await asyncio.sleep(0)
     store.may_answer.set()
 
