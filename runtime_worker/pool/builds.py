@@ -199,7 +199,8 @@ class Builds:
             if snapshot.revision < entry.revision:
                 raise StoreUnavailable("the control plane does not show the newest configuration yet")
             self._take_snapshot(snapshot)
-        if not entry.may_serve or not self._index.holds(entry):
+        # What was fetched may be newer than what the feed told, and again what serves.
+        if not entry.may_serve or entry.is_current or not self._index.holds(entry):
             return
         started = self._clock.monotonic()
         try:

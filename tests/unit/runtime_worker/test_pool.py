@@ -243,6 +243,18 @@ async def test_a_change_that_was_taken_back_while_it_was_built_is_never_served(s
     assert [o.snapshot.config_hash for o in setup.builder.open] == ["A"]
 
 
+async def test_a_change_that_was_taken_back_before_it_was_fetched_is_not_built(setup: Setup) -> None:
+    setup.change(1, "A")
+    await setup.served()
+    changed = setup.control_plane.put(msgspec.structs.replace(setup.snapshot, revision=2, config_hash="B"))
+    setup.control_plane.put(msgspec.structs.replace(setup.snapshot, revision=3, config_hash="A"))
+    setup.pool.apply(changed)
+    await setup.until("A")
+    assert setup.builder.builds == ["A"]
+    assert await setup.served() == "A"
+    assert setup.reports.told[-1].served_revision == 3
+
+
 async def test_without_the_control_plane_what_is_built_serves_and_what_is_not_says_so(setup: Setup) -> None:
     setup.change(1, "A")
     await setup.served()
