@@ -225,7 +225,7 @@ class Rotation:
         if after is not None:
             query = query.where(table.id > after)
         async with self._database() as session:
-            return [tuple(row) for row in await session.execute(query)]
+            return [(row_id, owner, is_deleted) for row_id, owner, is_deleted in await session.execute(query)]
 
     def _keys(self, session: AsyncSession) -> DataKeys:
         return DataKeys(session=session, wrapping=self._wrapping)

@@ -38,11 +38,15 @@ class Readers:
 
         Raises StoreUnavailable, psycopg.Error.
         """
-        return await self._asked(lambda connection: connection.look(scope_of(org_id), question))
+        rows: list[Row] = await self._asked(lambda connection: connection.look(scope_of(org_id), question))
+        return rows
 
     async def read_at_once(self, org_id: UUID | None, *questions: Question) -> list[list[Row]]:
         """The same for each of several questions, of one moment."""
-        return await self._asked(lambda connection: connection.look_at_once(scope_of(org_id), *questions))
+        rows: list[list[Row]] = await self._asked(
+            lambda connection: connection.look_at_once(scope_of(org_id), *questions)
+        )
+        return rows
 
     async def close(self) -> None:
         while self._idle:

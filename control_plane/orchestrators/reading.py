@@ -75,7 +75,7 @@ class OrchestratorReader:
             query = query.where(Orchestrator.id > after)
         return await self._read(org_id, query)
 
-    async def _read(self, org_id: UUID, query: Select[Any]) -> list[OrchestratorRecord]:
+    async def _read(self, org_id: UUID, query: Select[*tuple[Any, ...]]) -> list[OrchestratorRecord]:
         async with scoped(self._engine, org_id).connect() as connection:
             rows = (await connection.execute(query)).all()
         return [OrchestratorRecord(*row) for row in rows]

@@ -53,7 +53,7 @@ class CadenceAPI:
         try:
             async with self._session.request(method, url, headers=self.headers, **options) as response:
                 is_json = "json" in response.content_type
-                body = await response.json(content_type=None) if is_json else {}
+                body: Any = await response.json(content_type=None) if is_json else {}
                 if response.status < 400 or response.status in accept:
                     return body if isinstance(body, dict) else {}
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:

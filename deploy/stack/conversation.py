@@ -91,7 +91,7 @@ class Conversation:
             case "error":
                 put(f"\n[red]{escape(data['message'])}[/] [dim]({data['code']})[/]")
             case "metadata" if data.get("final"):
-                usage = data.get("usage") or {}
+                usage: dict[str, Any] = data.get("usage") or {}
                 tokens = f"{usage.get('input_tokens', 0)} + {usage.get('output_tokens', 0)} tokens"
                 put(f"\n[dim]{tokens}, {data.get('duration_ms', 0) / 1000:.1f} s[/]")
 

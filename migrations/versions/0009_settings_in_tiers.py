@@ -36,7 +36,7 @@ MODE_DEFAULTS = {
 
 
 def upgrade() -> None:
-    for table, owner in (("global_settings", []), ("organization_settings", ["org_id"])):
+    for table, owner in (("global_settings", ()), ("organization_settings", ("org_id",))):
         op.create_table(
             table,
             *(sa.Column(name, sa.UUID(), nullable=False) for name in owner),

@@ -50,8 +50,10 @@ def fallback_key(snapshot: OrchestratorSnapshot, config: AnyConfig) -> ModelKey 
     if config.fallback_llm_config_id is None:
         return None
     fallback = snapshot.llm_configs.get(str(config.fallback_llm_config_id))
-    name = fallback and (fallback.model_name or config.default_model_name)
-    return (fallback.id, name) if fallback and name else None
+    if fallback is None:
+        return None
+    name = fallback.model_name or config.default_model_name
+    return (fallback.id, name) if name else None
 
 
 def llm_config(snapshot: OrchestratorSnapshot, config_id: UUID) -> LLMConfigSnapshot:

@@ -75,7 +75,9 @@ class Accumulator:
         )
         usage = self.usage or self._estimate(request)
         # Some servers say "stop" although they call tools.
-        reason = "tool_calls" if calls and self.finish_reason in (None, "stop") else self.finish_reason or "stop"
+        reason: FinishReason = self.finish_reason or "stop"
+        if calls and reason == "stop":
+            reason = "tool_calls"
         return ModelAnswer(content, calls, reason, usage)
 
     def usage_until_now(self, request: ModelRequest) -> Usage:

@@ -86,7 +86,8 @@ class OpenAIAccumulator(Accumulator):
 
     def take(self, data: bytes) -> bool:
         if data == b"[DONE]":
-            self.finish_reason = self.finish_reason or "stop"
+            if self.finish_reason is None:
+                self.finish_reason = "stop"
             return True
         chunk = decode_chunk(data)
         if chunk.error is not None:

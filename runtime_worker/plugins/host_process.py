@@ -146,7 +146,7 @@ class HostProcess(asyncio.Protocol):
             return
         self._end = reason
         lost = HostLost(reason)
-        everybody: tuple[asyncio.Future[Any], ...] = (*self._pending.values(), self._hello, self._started)
+        everybody: list[asyncio.Future[Any]] = [*self._pending.values(), self._hello, self._started]
         for waiting in everybody:
             if not waiting.done():
                 waiting.set_exception(lost)

@@ -63,7 +63,7 @@ class OrchestratorPool:
             make_room=lambda: self._room.make_if_full(),
             on_free=lambda: self._room.make_if_over(),
         )
-        self._room = Room(self._index, self._builds, clock, reports, limits, self._is_pinned)
+        self._room: Room = Room(self._index, self._builds, clock, reports, limits, self._is_pinned)
         self._preparation = Preparation(self._index, prewarming, self._build_pinned, self._fetch_snapshot)
         self._used: set[UUID] = set()
         self._has_started = False
@@ -153,7 +153,7 @@ class OrchestratorPool:
         and OrchestratorBuildFailed with the reason.
         """
         entry = await self.require(instance_id, org_id)
-        while entry.current is None:
+        while (current := entry.current) is None:
             if entry.failure is not None:
                 seconds = entry.failure.retry_at - self._clock.monotonic()
                 if seconds > 0:
@@ -163,7 +163,7 @@ class OrchestratorPool:
         entry.last_used = self._clock.monotonic()
         entry.pressed_until = 0.0
         self._used.add(instance_id)
-        return entry.current.lease()
+        return current.lease()
 
     async def forget_organization(self, org_id: UUID) -> None:
         """Hold nothing of it any more, whatever the change feed told; returns when all its parts are given back."""

@@ -115,7 +115,8 @@ class Compactor:
             text = await self._summarise(run, request, parts, summary, chunk)
             # As old as what it tells, so that what has to be forgotten in time is forgotten there as well.
             text = text[: int(max_tokens * SUMMARY_SHARE) * CHARS_PER_TOKEN]
-            following = _summary(run, next(ids, None) or new_id(), chunk[-1].created_at, text)
+            summary_id = next(ids, None)
+            following = _summary(run, summary_id or new_id(), chunk[-1].created_at, text)
             # As a tool would: a turn that could not be stored must leave nothing behind.
             await run.stream.recorded()
             await self._store.compact(

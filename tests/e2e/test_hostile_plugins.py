@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import aiohttp
@@ -49,7 +50,7 @@ async def uploaded(client: Client, plugins: str, data: bytes) -> tuple[int, str]
     while answer.status == 202 or (answer.status == 200 and answer.body.get("state") == "running"):
         await asyncio.sleep(0.2)
         answer = await client.call("GET", f"{plugins}/uploads/{answer.body['upload_id']}")
-    problem = answer.body.get("problem") or {}
+    problem: dict[str, Any] = answer.body.get("problem") or {}
     return problem.get("status", answer.status), msgspec.json.encode(answer.body).decode()
 
 

@@ -189,7 +189,7 @@ async def _read_call(reader: asyncio.StreamReader, connection: int) -> ModelCall
     method, path, _ = request_line.split(" ", 2)
     headers = {k.strip().lower(): v.strip() for k, _, v in (line.partition(":") for line in lines if line)}
     raw = await reader.readexactly(int(headers.get("content-length", "0")))
-    body = json.loads(raw) if raw else {}
+    body: dict[str, Any] = json.loads(raw) if raw else {}
     return ModelCall(method, path, headers, body, connection)
 
 

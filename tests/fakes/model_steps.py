@@ -146,5 +146,5 @@ def json_text(arguments: Any) -> str:
     return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
 
 
-def call_id_of(call: tuple[Any, ...], position: int) -> str:
+def call_id_of(call: Sequence[Any], position: int) -> str:
     return str(call[2]) if len(call) > 2 else f"call_{call[0]}_{position}"

@@ -78,7 +78,7 @@ class _Drive:
 
 
 def _compile(mode: ModeWork[Any, Any, Any], template: Template) -> CompiledStateGraph[Any, _Drive, Any, Any]:
-    builder = StateGraph(mode.state_type, context_schema=_Drive)
+    builder: StateGraph[Any, _Drive, Any, Any] = StateGraph(mode.state_type, context_schema=_Drive)
     for node, followers in mode.routes(template.shape).items():
         for name in template.names(node):
             possible = tuple(_possible(node, name, followers, template))

@@ -35,7 +35,7 @@ def draw(
 
 
 def _target(handoff: Agent[Any] | Handoff[Any, Any]) -> str:
-    return _drawn(handoff.agent_name if isinstance(handoff, Handoff) else handoff.name)
+    return _drawn(handoff.name if isinstance(handoff, Agent) else handoff.agent_name)
 
 
 def _drawn(name: str) -> str:

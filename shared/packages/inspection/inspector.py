@@ -224,8 +224,8 @@ def _parse(told: bytes) -> tuple[str, Report | None]:
             match _lines.decode(line):
                 case Stage(doing, missing):
                     stage = doing[:100]
-                    if missing:
-                        log.warning("plugin_inspection_not_fully_confined", missing=missing[:10])
+                    if shown := missing[:10]:
+                        log.warning("plugin_inspection_not_fully_confined", missing=shown)
                 case Report() as found:
                     report = found
         except (msgspec.MsgspecError, RecursionError):

@@ -138,7 +138,7 @@ def _tools(manifest: PluginManifest) -> Iterator[FieldError]:
 
 def _cycle(schema: dict[str, Any]) -> str | None:
     """The name of a definition that is reached from itself."""
-    definitions = schema.get("$defs") or {}
+    definitions: dict[str, Any] = schema.get("$defs") or {}
     uses = {name: _references(definition) for name, definition in definitions.items()}
     uses["#"] = _references({key: value for key, value in schema.items() if key != "$defs"})
     for start in uses:

@@ -82,7 +82,8 @@ class EventsSuite(ABC):
 
     @pytest.fixture
     @abstractmethod
-    def broker_url(self) -> str: ...
+    def broker_url(self) -> str:
+        raise NotImplementedError
 
     @abstractmethod
     def listening(self, broker_url: str, worker_id: str, inbox: Inbox) -> AbstractAsyncContextManager[None]:

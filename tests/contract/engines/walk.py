@@ -167,7 +167,7 @@ class Walk(ABC):
         return code
 
     def scenario(self, path: Path, name: str = "", **options: Any) -> Scenario:
-        defaults = {
+        defaults: dict[str, Any] = {
             "ended_by": path.ended_by,
             "hops": path.hops,
             "answer_at": path.answer_at,

@@ -105,7 +105,7 @@ async def askers(world: World, root: Caller, http: httpx.AsyncClient, shop: Work
     def session(caller: Caller) -> dict[str, str]:
         return {"Authorization": f"Bearer {caller.token}"}
 
-    by_name = [
+    by_name: list[tuple[Who, dict[str, str]]] = [
         (ANONYMOUS, {}),
         (DEAD, session(left)),
         (MEMBER_OF_B, session(b.member)),

@@ -35,7 +35,7 @@ async def worker(redis: Redis) -> AsyncIterator[WorkerServer]:
 async def report(
     redis: Redis, worker_id: str, made: dict[str, Any], state: LoadState = "ready", **changes: Any
 ) -> None:
-    fields = {
+    fields: dict[str, Any] = {
         "instance_id": UUID(made["instance_id"]),
         "org_id": UUID(made["org_id"]),
         "state": state,

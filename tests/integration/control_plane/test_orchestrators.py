@@ -227,13 +227,14 @@ async def test_of_two_changes_meant_for_one_revision_only_one_is_made(shop: Work
     assert sorted(a.status_code for a in answers) == [200, 412, 412, 412]
     winner = next(a for a in answers if a.status_code == 200).json()
     assert (await shop.admin.get(shop.at(made))).json() == winner
-    for method, rest, body in (
+    writes: list[tuple[str, str, dict[str, Any] | None]] = [
         ("PATCH", "/config", {"config": {"default_llm_config_id": shop.llm_config_id}}),
         ("PATCH", "/status", {"status": "suspended"}),
         ("PATCH", "/plugin-settings", {"plugin_settings": {}}),
         ("POST", "/unload", None),
         ("DELETE", "", None),
-    ):
+    ]
+    for method, rest, body in writes:
         stale = await shop.admin.call(method, shop.at(made, rest), json=body, headers=match)
         assert stale.status_code == 412, (method, rest)
 

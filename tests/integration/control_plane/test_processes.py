@@ -105,7 +105,8 @@ async def test_bad_settings_are_told_all_at_once_and_nothing_starts(
     bad = {**environment, "CADENCE_SECRET_KEY": "short", "CADENCE_API_PORT": "http"}
     del bad["CADENCE_POSTGRES_URL"]
 
-    for main, arguments in ((serve, []), (bootstrap, [[]])):
+    mains: list[tuple[Callable[..., int], list[list[str]]]] = [(serve, []), (bootstrap, [[]])]
+    for main, arguments in mains:
         code, out, err = await command.run(bad, main, *arguments)
 
         assert (code, out) == (2, "")

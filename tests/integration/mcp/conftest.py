@@ -25,7 +25,8 @@ async def mcp_server() -> AsyncIterator[FakeMCPServer]:
 @pytest.fixture
 async def load() -> AsyncIterator[Load]:
     """Loads bundles that are closed when the test is over."""
-    loader, loaded = MCPLoader(allow_private=True), []
+    loader = MCPLoader(allow_private=True)
+    loaded: list[PluginBundle] = []
 
     async def bundle(plugin: PluginSnapshot) -> PluginBundle:
         loaded.append(await loader.load(plugin, org_id=new_id(), instance_id=new_id()))

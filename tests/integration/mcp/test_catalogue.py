@@ -123,7 +123,7 @@ async def test_every_refusal_says_why_and_leaves_nothing(world: World, mcp_serve
     away = FakeMCPServer()
     await away.start()
     await away.stop()
-    for url, changes, expected in (
+    refusals: list[tuple[str | None, dict[str, Any], set[tuple[str, str]]]] = [
         (away.url, {}, {("url", "unusable")}),
         ("http://169.254.169.254/mcp", {}, {("url", "address")}),
         ("ftp://mcp.example", {}, {("url", "address")}),
@@ -132,7 +132,8 @@ async def test_every_refusal_says_why_and_leaves_nothing(world: World, mcp_serve
         (mcp_server.url, {"command": "sh"}, {("command", "unused")}),
         (mcp_server.url, {"pid": "remote", "version": "one"}, {("pid", "invalid"), ("version", "invalid")}),
         (None, {"transport": "stdio", "command": "sh"}, {("transport", "forbidden")}),
-    ):
+    ]
+    for url, changes, expected in refusals:
         asked = len(mcp_server.requests)
         problem = await add(tenant, url, 422, **changes)
         assert codes(problem) == expected

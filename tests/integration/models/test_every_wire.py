@@ -227,9 +227,11 @@ async def test_garbage_and_streams_that_stop_are_protocol_errors(
 async def test_an_error_in_the_middle_is_an_error(
     client: ModelClient, model_server: ModelServer, provider: Provider, status: int, kind: str, code: str
 ) -> None:
-    error: dict[str, Any] = {"message": f"no {API_KEY}"} | (
-        {"type": kind} if provider is Provider.ANTHROPIC else {"code": status}
-    )
+    error: dict[str, Any] = {"message": f"no {API_KEY}"}
+    if provider is Provider.ANTHROPIC:
+        error["type"] = kind
+    else:
+        error["code"] = status
     model_server.step(Text("half"), Raw(sse({"type": "error", "error": error})))
     assert await code_of(client) == code
 

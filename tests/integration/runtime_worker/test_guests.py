@@ -78,7 +78,8 @@ async def test_a_guest_sees_nothing_else_of_the_organization(
         "X-Conversation-Token": first["conversation_token"],
     }
     org = f"{worker.url}/api/orgs/{public.org_id}"
-    for headers in ({}, token):
+    strangers: list[dict[str, str]] = [{}, token]
+    for headers in strangers:
         for path in (
             "/conversations",
             f"/conversations/{first['conversation_id']}",

@@ -94,12 +94,13 @@ def second() -> str:
     return "2"
 
 
+AGENTS: st.SearchStrategy[str] = st.sampled_from([A, B])
 CONFIGS: dict[Mode, st.SearchStrategy[dict[str, Any]]] = {
     Mode.SUPERVISOR: st.fixed_dictionaries(
         {"enabled_llm_validation": st.booleans(), "enabled_clarification_intent": st.booleans()}
     ),
     Mode.COORDINATOR: st.fixed_dictionaries({"consecutive_agent_route_limit": st.integers(1, 2)}),
-    Mode.HANDOFF: st.fixed_dictionaries({"entry_agent": st.sampled_from([A, B])}),
+    Mode.HANDOFF: st.fixed_dictionaries({"entry_agent": AGENTS}),
     Mode.GROUNDED: st.fixed_dictionaries({"enabled_validator": st.booleans()}),
 }
 limits = st.fixed_dictionaries(

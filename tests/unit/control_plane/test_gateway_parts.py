@@ -180,7 +180,7 @@ async def test_while_redis_hangs_all_requests_wait_for_one_attempt_together(cloc
     workers = directory(registry, clock)
     known = await names(workers) if is_known else None
     clock.advance(MAX_AGE_SECONDS)
-    registry.reads, registry.is_away = 0, True
+    read_before, registry.is_away = registry.reads, True
     registry.answers.clear()
     waiting = [asyncio.create_task(names(workers)) for _ in range(5)]
     await asyncio.sleep(0)
@@ -188,7 +188,7 @@ async def test_while_redis_hangs_all_requests_wait_for_one_attempt_together(cloc
     clock.advance(2 * MAX_AGE_SECONDS)
     registry.answers.set()
     outcomes = await asyncio.gather(*waiting, return_exceptions=True)
-    assert registry.reads == 1
+    assert registry.reads == read_before + 1
     if is_known:
         assert outcomes == [known] * 5
     else:

@@ -14,10 +14,10 @@ class Breakable(Service):
 
     name, slug = "worker 1", "worker-1"
 
-    def __init__(self) -> None:
+    def __init__(self, *, lives: bool = True) -> None:
         super().__init__(Path("/nowhere"), port=1)
         self.launches = 0
-        self.lives = True
+        self.lives = lives
         self.refuses = False
 
     @property
@@ -89,8 +89,8 @@ def test_a_crash_after_a_long_good_time_is_repaired_at_once_again(clock: ManualC
 
 
 def test_one_that_cannot_be_started_does_not_end_the_supervision(clock: ManualClock) -> None:
-    service = Breakable()
-    service.lives, service.refuses = False, True
+    service = Breakable(lives=False)
+    service.refuses = True
     supervisor, told = supervised(service, clock)
     for _ in range(4):
         supervisor.check()

@@ -50,4 +50,5 @@ def _from_signature(tool: UvTool) -> type[BaseModel]:
         default = ... if parameter.default is parameter.empty else parameter.default
         fields[name] = (hints.get(name, Any), default)
     config = ConfigDict(extra="allow" if takes_more else "forbid", protected_namespaces=())
-    return create_model(f"{tool.name}_arguments", __config__=config, **fields)
+    model: type[BaseModel] = create_model(f"{tool.name}_arguments", __config__=config, **fields)
+    return model

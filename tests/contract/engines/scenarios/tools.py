@@ -167,7 +167,7 @@ def bad_arguments_are_told_to_the_model_which_repairs_them(walk: Walk) -> Iterat
         assert "arguments" in result
         assert played.results_of_round(2) == ["5"]
 
-    faults = {
+    faults: dict[str, tuple[str, dict[str, int], str]] = {
         "cut_off": ('{"a": 1', {}, NO_OBJECT),
         "a_list": ("[1]", {}, NO_OBJECT),
         "text": ('"a"', {}, NO_OBJECT),
