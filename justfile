@@ -82,7 +82,7 @@ test *arguments:
 lint:
     uv run -q ruff check
     uv run -q ruff format --check
-    uv run -q mypy
+    uv run -q zuban check
     uv run -q lint-imports
 
 # Everything that must pass before a commit

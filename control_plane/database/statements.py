@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import asyncpg
 Row = tuple[Any, ...]
 
 # It only writes: parameters as `$1::UUID`, the way PostgreSQL itself has them.
-_dialect = asyncpg.dialect()  # type: ignore[no-untyped-call]
+_dialect = asyncpg.dialect()
 
 
 class Question:

@@ -54,7 +54,7 @@ def make_plugin() -> MakePlugin:
             "create_agent": staticmethod(lambda: agent()),
             **{name: staticmethod(method) for name, method in (methods or {}).items()},
         }
-        return type("MadePlugin", (BasePlugin,), members)
+        return type("MadePlugin", (BasePlugin,), members)  # type: ignore[return-value]  # a subclass of it
 
     return make
 

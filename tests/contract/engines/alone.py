@@ -70,7 +70,7 @@ class WatchedEnvironment:
             names.add(str(name))
             return read(environment, name)
 
-        type(os.environ).__getitem__ = reading  # type: ignore[method-assign]
+        type(os.environ).__getitem__ = reading  # type: ignore[assignment,method-assign]
 
     @property
     def secrets(self) -> list[str]:

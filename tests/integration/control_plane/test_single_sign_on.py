@@ -164,11 +164,11 @@ async def test_tokens_that_are_not_for_us_or_not_of_the_provider_are_not_believe
         {"sub": 5},
     ]
     for changes in forgeries:
-        provider.forge = lambda claims, changes=changes: {**claims, **changes}  # type: ignore[misc]  # bound early
+        provider.forge = lambda claims, changes=changes: {**claims, **changes}  # bound early
         answer = await logged_in(http)
         assert (answer.status_code, answer.json()["code"]) == (401, "AU-0003"), changes
     for missing in ("nonce", "exp", "aud", "iss", "sub"):
-        provider.forge = lambda claims, missing=missing: {k: v for k, v in claims.items() if k != missing}  # type: ignore[misc]
+        provider.forge = lambda claims, missing=missing: {k: v for k, v in claims.items() if k != missing}
         assert (await logged_in(http)).status_code == 401, missing
     provider.forge = lambda claims: claims
     provider.rotate(is_published=False)

@@ -29,7 +29,7 @@ def look_up(what: str) -> str:
 
 
 async def main() -> None:
-    spans, logs = InMemorySpanExporter(), InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]
+    spans, logs = InMemorySpanExporter(), InMemoryLogRecordExporter()
     tracer_provider, logger_provider = TracerProvider(), LoggerProvider()
     tracer_provider.add_span_processor(SimpleSpanProcessor(spans))
     logger_provider.add_log_record_processor(SimpleLogRecordProcessor(logs))
