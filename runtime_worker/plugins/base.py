@@ -1,12 +1,19 @@
 """The port behind which a plugin's code runs: a host process of its own or, for trusted ones, this process."""
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 from shared.plugin_host.messages import PluginTool, ToolOutcome
 from shared.snapshots import PluginSnapshot
 
-__all__ = ["BundleLoader", "PluginBundle", "PluginTool", "ScopedBundle", "ToolOutcome"]
+__all__ = ["Anchor", "BundleLoader", "PluginBundle", "PluginTool", "ScopedBundle", "ToolOutcome"]
+
+
+class Anchor(NamedTuple):
+    """What a scoped agent knows of a resource, `{}` when there is none, and its rules, if they were wanted."""
+
+    context: dict[str, Any]
+    rules: str
 
 
 class PluginBundle(Protocol):
@@ -51,12 +58,12 @@ class ScopedBundle(PluginBundle, Protocol):
     @property
     def is_scoped(self) -> bool: ...
 
-    async def load_anchor(self, resource_id: str, *, timeout_seconds: float) -> dict[str, Any]:
-        """What the agent knows of a resource, `{}` when there is none. Raises ToolFailed."""
+    async def load_anchor(self, resource_id: str, *, with_rules: bool, timeout_seconds: float) -> Anchor:
+        """The resource, and in the same question what a conversation about it may be about. Raises ToolFailed."""
         ...
 
     async def build_scope_rules(self, context: dict[str, Any], *, timeout_seconds: float) -> str:
-        """What a conversation may be about, given what `load_anchor` returned. Raises ToolFailed."""
+        """What a conversation may be about, given the context that `load_anchor` brought. Raises ToolFailed."""
         ...
 
 

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import msgspec
 
+from runtime_worker.plugins.base import Anchor
 from runtime_worker.plugins.circuit import Circuit
 from runtime_worker.plugins.cpu_budget import CpuBudget
 from runtime_worker.plugins.host_process import HostLost, HostProcess, launched_and_started
@@ -147,11 +148,15 @@ class HostedBundle:
             f"The tool {tool}", lambda number: Call(number, tool, arguments), timeout_seconds, tool=tool
         )
 
-    async def load_anchor(self, resource_id: str, *, timeout_seconds: float) -> dict[str, Any]:
-        outcome = await self._asked("Loading the resource", lambda n: LoadAnchor(n, resource_id), timeout_seconds)
+    async def load_anchor(self, resource_id: str, *, with_rules: bool, timeout_seconds: float) -> Anchor:
+        outcome = await self._answer(
+            "Loading the resource", lambda n: LoadAnchor(n, resource_id, with_rules), timeout_seconds
+        )
+        rules = bounded(ToolOutcome(outcome.content, None)).content
         if outcome.is_error or not isinstance(outcome.shown, dict):
-            raise ToolFailed(outcome.content)
-        return outcome.shown
+            raise ToolFailed(rules)
+        # Not cut down like what a tool shows: whoever shows it to a model cuts it, and tools may need the rest.
+        return Anchor(outcome.shown, rules)
 
     async def build_scope_rules(self, context: dict[str, Any], *, timeout_seconds: float) -> str:
         outcome = await self._asked("Building scope rules", lambda n: BuildScopeRules(n, context), timeout_seconds)
@@ -196,6 +201,11 @@ class HostedBundle:
     async def _asked(
         self, what: str, request: Callable[[int], Request], timeout_seconds: float, **fields: str
     ) -> ToolOutcome:
+        return bounded(await self._answer(what, request, timeout_seconds, **fields))
+
+    async def _answer(
+        self, what: str, request: Callable[[int], Request], timeout_seconds: float, **fields: str
+    ) -> ToolOutcome:
         deadline = self._loop.time() + timeout_seconds
         try:
             async with asyncio.timeout_at(deadline):
@@ -215,7 +225,7 @@ class HostedBundle:
             self._log("tool_lost_its_host", reason=str(error), **fields)
             return failed(f"{what} failed: its plugin stopped.")
         self._circuit.succeeded()
-        return bounded(outcome)
+        return outcome
 
     async def _usable_host(self) -> HostProcess:
         """The host that takes calls, started when there is none. Raises HostLost, PluginLoadFailed."""

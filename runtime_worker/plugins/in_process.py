@@ -8,7 +8,7 @@ from collections.abc import Coroutine
 from typing import Any
 from uuid import UUID
 
-from runtime_worker.plugins.base import PluginTool, ToolOutcome
+from runtime_worker.plugins.base import Anchor, PluginTool, ToolOutcome
 from runtime_worker.plugins.packages import PackageCache
 from runtime_worker.pool.footprint import footprint_bytes
 from shared.errors import PluginLoadFailed, ToolFailed
@@ -66,13 +66,14 @@ class InProcessBundle:
         work = self._running.call(tool, arguments)
         return await self._within(timeout_seconds, work, f"The tool {tool}", tool=tool)
 
-    async def load_anchor(self, resource_id: str, *, timeout_seconds: float) -> dict[str, Any]:
+    async def load_anchor(self, resource_id: str, *, with_rules: bool, timeout_seconds: float) -> Anchor:
         if self._running is None:
             raise ToolFailed
-        outcome = await self._within(timeout_seconds, self._running.load_anchor(resource_id), "Loading the resource")
+        work = self._running.load_anchor(resource_id, with_rules=with_rules)
+        outcome = await self._within(timeout_seconds, work, "Loading the resource")
         if outcome.is_error or not isinstance(outcome.shown, dict):
             raise ToolFailed(outcome.content)
-        return outcome.shown
+        return Anchor(outcome.shown, outcome.content)
 
     async def build_scope_rules(self, context: dict[str, Any], *, timeout_seconds: float) -> str:
         if self._running is None:

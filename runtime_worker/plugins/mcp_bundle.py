@@ -7,7 +7,7 @@ from mcp.shared.exceptions import MCPError
 from mcp.types import INVALID_PARAMS, REQUEST_TIMEOUT
 from pydantic import ValidationError
 
-from runtime_worker.plugins.base import PluginTool, ToolOutcome
+from runtime_worker.plugins.base import Anchor, PluginTool, ToolOutcome
 from runtime_worker.plugins.mcp_connection import MCPConnection
 from runtime_worker.plugins.mcp_results import outcome_of
 from runtime_worker.pool.footprint import footprint_bytes
@@ -72,7 +72,7 @@ class MCPBundle:
             log.warning("mcp_result_unreadable", pid=self.pid, tool=tool)
             return _failed(f"The answer of the tool {tool} cannot be read.")
 
-    async def load_anchor(self, resource_id: str, *, timeout_seconds: float) -> dict[str, Any]:
+    async def load_anchor(self, resource_id: str, *, with_rules: bool, timeout_seconds: float) -> Anchor:
         raise ToolFailed(f"{self.pid} is an MCP server, which has no anchors")
 
     async def build_scope_rules(self, context: dict[str, Any], *, timeout_seconds: float) -> str:

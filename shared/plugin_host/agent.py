@@ -34,8 +34,8 @@ class RunningAgent:
         found = self._tools.get(tool)
         return await found.call(arguments) if found else no_such_tool(tool)
 
-    async def load_anchor(self, resource_id: str) -> ToolOutcome:
-        """`shown` is what the agent knows of the resource."""
+    async def load_anchor(self, resource_id: str, *, with_rules: bool) -> ToolOutcome:
+        """`shown` is what the agent knows of the resource, `content` its rules, if they are wanted."""
         agent = self.agent
         if not isinstance(agent, BaseScopedAgent):
             return failed("The plugin has no anchors.")
@@ -43,10 +43,12 @@ class RunningAgent:
             anchor = await invoke(self._threads, agent.load_anchor, resource_id, is_async=True)
             if not isinstance(anchor, dict):
                 raise TypeError("load_anchor must return a dict")
-            return ToolOutcome("", plain(anchor))
+            loaded = plain(anchor)
         except Exception as error:
             self._tell("load_anchor_failed", {"error": type(error).__name__, "place": place_of(error)})
             return failed("The resource could not be loaded.")
+        rules = await self.build_scope_rules(loaded) if with_rules and loaded else ToolOutcome("", None)
+        return rules if rules.is_error else ToolOutcome(rules.content, loaded)
 
     async def build_scope_rules(self, context: dict[str, Any]) -> ToolOutcome:
         """`content` is the rules."""

@@ -55,8 +55,11 @@ class Call(msgspec.Struct, frozen=True, tag="call"):
 
 
 class LoadAnchor(msgspec.Struct, frozen=True, tag="load_anchor"):
+    """`with_rules`: build the scope rules of what was loaded as well, unless there is no such resource."""
+
     id: int
     resource_id: str
+    with_rules: bool = False
 
 
 class BuildScopeRules(msgspec.Struct, frozen=True, tag="build_scope_rules"):

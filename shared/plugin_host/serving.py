@@ -65,7 +65,7 @@ class HostServer(asyncio.Protocol):
             case Call():
                 self._run(message.id, self._ready.call(message.tool, message.arguments))
             case LoadAnchor():
-                self._run(message.id, self._ready.load_anchor(message.resource_id))
+                self._run(message.id, self._ready.load_anchor(message.resource_id, with_rules=message.with_rules))
             case BuildScopeRules():
                 self._run(message.id, self._ready.build_scope_rules(message.context))
             case Cancel():

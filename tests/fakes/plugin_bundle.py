@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from runtime_worker.plugins.base import PluginTool, ToolOutcome
+from runtime_worker.plugins.base import Anchor, PluginTool, ToolOutcome
 
 ToolFunction = Callable[..., Any] | Callable[..., Awaitable[Any]]
 _JSON_TYPES = {int: "integer", float: "number", str: "string", bool: "boolean"}
@@ -77,9 +77,11 @@ class ScopedFunctionBundle(FunctionBundle):
         self.rules = rules
         self.loads: list[str] = []
 
-    async def load_anchor(self, resource_id: str, *, timeout_seconds: float) -> dict[str, Any]:
+    async def load_anchor(self, resource_id: str, *, with_rules: bool, timeout_seconds: float) -> Anchor:
         self.loads.append(resource_id)
-        return self.resources.get(resource_id, {})
+        context = self.resources.get(resource_id, {})
+        rules = await self.build_scope_rules(context, timeout_seconds=timeout_seconds) if with_rules and context else ""
+        return Anchor(context, rules)
 
     async def build_scope_rules(self, context: dict[str, Any], *, timeout_seconds: float) -> str:
         return self.rules or f"Only {context.get('name', 'the resource')}."

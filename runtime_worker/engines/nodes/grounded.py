@@ -27,6 +27,7 @@ from runtime_worker.engines.nodes.run import RunContext
 from runtime_worker.engines.nodes.visit import ModeWork, Update, own_name, result_of
 from runtime_worker.engines.tool_calls import GRACE_SECONDS
 from runtime_worker.models.base import ModelAnswer, ModelMessage, ModelToolCall
+from runtime_worker.plugins.base import Anchor
 from shared.errors import DomainError, ModelProtocolError, ToolFailed
 from shared.prompts import as_data
 
@@ -58,25 +59,31 @@ class GroundedState(TypedDict, total=False):
 
 async def load_anchor(state: GroundedState, run: Run) -> Update:
     """The resource and the scope of this turn. An unknown resource is answered here, without a model."""
-    kept = run.request.anchor
-    anchor = kept if kept is not None else await _load(run)
+    admins, kept = run.instance.scope_rules, run.request.anchor
+    if kept:
+        rules = admins or await _plugin_rules(kept, run)
+        return {"is_known": True, "resource": _shown(kept), "scope": as_data("scope", rules)}
+    anchor, rules = await _load(run, with_rules=not admins) if kept is None else Anchor({}, "")
     if not anchor:
         run.telling.writer(Node.ANCHOR.value)(UNKNOWN_RESOURCE_TEXT)
         return {"is_known": False, "answered_by": Node.ANCHOR.agent}
-    rules = run.instance.scope_rules or await _plugin_rules(anchor, run)
-    update: Update = {"is_known": True, "resource": _shown(anchor), "scope": as_data("scope", rules)}
-    return update if kept is not None else {**update, "loaded": anchor}
+    return {
+        "is_known": True,
+        "resource": _shown(anchor),
+        "scope": as_data("scope", admins or rules),
+        "loaded": anchor,
+    }
 
 
-async def _load(run: Run) -> Mapping[str, Any]:
-    if not run.request.resource_id:
-        return {}
+async def _load(run: Run, *, with_rules: bool) -> Anchor:
+    if not (resource_id := run.request.resource_id):
+        return Anchor({}, "")
     # A plugin's own code runs here, as it does in a tool.
     await run.telling.sink.recorded()
-    seconds = run.instance.tool_timeout_seconds
+    seconds, bundle = run.instance.tool_timeout_seconds, run.instance.bundle
     try:
         async with asyncio.timeout(seconds + GRACE_SECONDS):
-            return await run.instance.bundle.load_anchor(run.request.resource_id, timeout_seconds=seconds)
+            return await bundle.load_anchor(resource_id, with_rules=with_rules, timeout_seconds=seconds)
     except TimeoutError:
         raise ToolFailed("loading the resource took too long") from None
 

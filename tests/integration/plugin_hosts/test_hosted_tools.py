@@ -3,6 +3,7 @@
 import asyncio
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -206,17 +207,37 @@ async def test_a_scoped_and_specialized_agent_tells_its_prompt_anchors_and_rules
     async def load_anchor(self, resource_id):
         if resource_id == "bad":
             raise KeyError(resource_id)
-        return {"id": resource_id}
+        return {"id": resource_id} if resource_id.startswith("i-") else {}
     def build_scope_rules(self, context):
-        return f"Only {context['id']}."
+        return f"Only i-{int(context['id'][2:])}."
     """
     bundle = await load(base="BaseSpecializedAgent, BaseScopedAgent", agent=agent)
 
     assert (bundle.system_prompt, bundle.is_scoped) == ("You know invoices.", True)
-    anchor = await bundle.load_anchor("i-1", timeout_seconds=10)
-    assert await bundle.build_scope_rules(anchor, timeout_seconds=10) == "Only i-1."
+    ask = partial(bundle.load_anchor, timeout_seconds=10)
+    assert await ask("i-1", with_rules=False) == ({"id": "i-1"}, "")
+    assert await ask("i-1", with_rules=True) == ({"id": "i-1"}, "Only i-1.")
+    assert await ask("unknown", with_rules=True) == ({}, "")
+    assert await bundle.build_scope_rules({"id": "i-2"}, timeout_seconds=10) == "Only i-2."
     with pytest.raises(ToolFailed, match="could not be loaded"):
-        await bundle.load_anchor("bad", timeout_seconds=10)
+        await ask("bad", with_rules=True)
+    with pytest.raises(ToolFailed, match="rules could not be built"):
+        await ask("i-x", with_rules=True)
+
+
+async def test_a_resource_is_loaded_whole_however_large_the_results_of_tools_may_be(load: LoadHosted) -> None:
+    agent = f"""
+    async def load_anchor(self, resource_id):
+        return {{"id": resource_id, "text": "x" * {2 * MAX_RESULT_CHARS}}}
+    def build_scope_rules(self, context):
+        return "y" * {2 * MAX_RESULT_CHARS}
+    """
+    bundle = await load(base="BaseScopedAgent", agent=agent)
+
+    loaded = await bundle.load_anchor("i-1", with_rules=True, timeout_seconds=10)
+
+    assert loaded.context == {"id": "i-1", "text": "x" * (2 * MAX_RESULT_CHARS)}
+    assert len(loaded.rules) < 1.1 * MAX_RESULT_CHARS
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from runtime_worker.engines.modes.grounded import UNKNOWN_RESOURCE_TEXT
 from runtime_worker.models.base import ModelMessage, ModelToolCall
+from runtime_worker.plugins.base import Anchor
 from shared.errors import ToolFailed
 from tests.contract.engines.bundles import CALC, add
 from tests.contract.engines.catalogue import in_mode
@@ -64,7 +65,7 @@ def an_unknown_resource_is_said_to_be_unknown_without_a_model(walk: GroundedWalk
 @in_mode(WALK)
 def a_resource_that_cannot_be_loaded_is_answered_for(walk: GroundedWalk) -> Scenario:
     class Broken(ScopedFunctionBundle):
-        async def load_anchor(self, resource_id: str, *, timeout_seconds: float) -> dict[str, object]:
+        async def load_anchor(self, resource_id: str, *, with_rules: bool, timeout_seconds: float) -> Anchor:
             raise ToolFailed("the plugin failed: /etc/passwd")
 
     def check(played: Played) -> None:
