@@ -24,11 +24,12 @@ from shared.logging import get_logger
 from shared.usage import FIELD, STREAM
 
 LOCK_SECONDS = 15
-RENEW_SECONDS = 1.0
+RENEW_SECONDS = 0.75
 LOCKS_EVERY = 4
-"""A lock holds longer than a claim, and is prolonged with every fourth renewal."""
-CLAIM_SECONDS = 4.0
-"""Four renewals, so that a busy moment does not cost a run; a lost worker is noticed within 5 s all the same."""
+"""A lock holds longer than a claim, and is prolonged with every fourth renewal: three seconds of its fifteen."""
+CLAIM_SECONDS = 3.0
+"""Four renewals, so that a busy moment does not cost a run. Runs of lost workers are ended within 5 s all the same,
+also when several workers go at once and those that stay have many to end."""
 MEMORY_SECONDS = 3600
 """How long a run that changed hands is remembered, for the worker that lost it and may wake up."""
 ANSWER_SECONDS = 5.0
