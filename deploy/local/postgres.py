@@ -78,6 +78,9 @@ class Postgres(Server):
                 "max_connections=200",
                 "-c",
                 "shared_buffers=64MB",
+                # What a server that was killed leaves of its shared memory goes with its data, not with the next boot.
+                "-c",
+                "dynamic_shared_memory_type=mmap",
                 *([] if self.is_durable else fast),
             ],
             prefix=as_ordinary_user(self.data),
