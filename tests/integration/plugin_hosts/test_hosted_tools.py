@@ -11,7 +11,7 @@ import msgspec
 import pytest
 import structlog
 
-from runtime_worker.plugins.base import ToolOutcome
+from runtime_worker.plugins.base import Anchor, ToolOutcome
 from runtime_worker.plugins.hosted import HostedBundle
 from runtime_worker.plugins.in_process import InProcessLoader
 from runtime_worker.plugins.packages import PackageCache
@@ -215,9 +215,9 @@ async def test_a_scoped_and_specialized_agent_tells_its_prompt_anchors_and_rules
 
     assert (bundle.system_prompt, bundle.is_scoped) == ("You know invoices.", True)
     ask = partial(bundle.load_anchor, timeout_seconds=10)
-    assert await ask("i-1", with_rules=False) == ({"id": "i-1"}, "")
-    assert await ask("i-1", with_rules=True) == ({"id": "i-1"}, "Only i-1.")
-    assert await ask("unknown", with_rules=True) == ({}, "")
+    assert await ask("i-1", with_rules=False) == Anchor({"id": "i-1"}, "")
+    assert await ask("i-1", with_rules=True) == Anchor({"id": "i-1"}, "Only i-1.")
+    assert await ask("unknown", with_rules=True) == Anchor({}, "")
     assert await bundle.build_scope_rules({"id": "i-2"}, timeout_seconds=10) == "Only i-2."
     with pytest.raises(ToolFailed, match="could not be loaded"):
         await ask("bad", with_rules=True)
