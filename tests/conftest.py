@@ -15,12 +15,13 @@ Shared by the tests of one xdist worker:
 A test's own, to take away and bring back (`stop()`, `start()`, `kill()`, `pause()`, `resume()`, `url`; same port, same
 data): `private_postgres` (migrated), `private_mongo`, `private_redis`, `private_nats`.
 
-Where each comes from: `tests/backing/find.py`.
+Where each comes from: `tests/backing/find.py`; where all keep their data: `tests/backing/memory.py`.
 """
 
 import asyncio
 import gc
 import os
+import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +44,7 @@ from deploy.local.server import Server
 from deploy.local.valkey import Valkey
 from tests.backing import containers
 from tests.backing.find import MISSING, give_up, located, running
+from tests.backing.memory import move_into_memory
 from tests.backing.postgres import Databases, application_url, migrate
 from tests.backing.rabbitmq import Broker, rabbitmq
 from tests.fakes.clock import ManualClock
@@ -225,9 +227,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.xdist_group(group))
 
 
-def pytest_configure() -> None:
-    """Collecting imports everything that there is, none of which is garbage."""
+def pytest_configure(config: pytest.Config) -> None:
+    # Collecting imports everything that there is, none of which is garbage.
     gc.disable()
+    # Processes that test for this one inherit its place.
+    if not hasattr(config, "workerinput") and (home := move_into_memory()):
+        config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
 
 
 def pytest_collection_finish() -> None:
