@@ -8,7 +8,6 @@ import msgspec
 from runtime_worker.conversations.base import Conversation, ConversationStore, Message, RunRecord, TurnStart
 from runtime_worker.engines.base import RunRequest
 from runtime_worker.engines.choices import typed_config
-from runtime_worker.models.base import ModelMessage
 from runtime_worker.pool.entry import Lease
 from runtime_worker.pool.pool import OrchestratorPool
 from runtime_worker.stream.journal import EventJournal
@@ -17,7 +16,7 @@ from runtime_worker.stream.story import Story
 from runtime_worker.turn.backlog import SaveBacklog
 from runtime_worker.turn.claims import LostRun
 from runtime_worker.turn.execution import Execution
-from runtime_worker.turn.history import brought_that_fit, tokens_of
+from runtime_worker.turn.openings import after_what_was_brought, handed_over, new_conversation
 from runtime_worker.turn.recall import Recollection, recollect
 from runtime_worker.turn.request import TurnRequest
 from runtime_worker.turn.rules import require_acceptable, require_priced
@@ -25,13 +24,11 @@ from runtime_worker.turn.run import Run, RunTable
 from runtime_worker.turn.run_locks import RunLocks
 from shared.clock import Clock
 from shared.errors import Conflict, ConversationBusy, Draining, NotFound, StoreUnavailable
-from shared.frameworks import Mode
 from shared.ids import new_id
 from shared.limits import Admission, Charge
 from shared.limits.limiter import Limiter
 from shared.security.grants import Grant
 
-TITLE_CHARS = 80
 QUEUE_SECONDS = 60.0
 """How long a turn waits for the one before it: as long as common proxies wait for an answer's first byte."""
 QUEUE_LOOK_SECONDS = 0.1
@@ -140,7 +137,7 @@ class TurnService:
         lease = await self._pool.lease(request.instance_id, request.org_id)
         is_moved = conversation is not None and conversation.instance_id != request.instance_id
         if conversation is not None and is_moved:
-            conversation = _handed_over(conversation, request.instance_id)
+            conversation = handed_over(conversation, request.instance_id)
         now = self._clock.now()
         message = Message(
             message_id=new_id(),
@@ -173,7 +170,7 @@ class TurnService:
             if admission.has_budget:
                 require_priced(lease.snapshot)
             if request.brought and conversation is None:
-                message = _after(request.brought, message, lease)
+                message = after_what_was_brought(request.brought, message, lease)
             run_request, recollection = await self._recalled(run, message, lease, conversation)
             run.answer_id = new_id()
         except BaseException:
@@ -266,7 +263,7 @@ class TurnService:
         """What the engine gets: the message, and what the model gets to see with it."""
         limits = typed_config(lease.snapshot).mode_config
         if conversation is None:
-            recollection = Recollection(_new(run, message))
+            recollection = Recollection(new_conversation(run, message))
         else:
             recollection = await recollect(self._store, run.org_id, conversation, message, limits)
         thread = recollection.conversation
@@ -301,37 +298,3 @@ class TurnService:
                 self._backlog.withdraw(run.org_id, start)
                 await self._locks.refuse(run.run_id)
                 raise failure
-
-
-def _new(run: Run, message: Message) -> Conversation:
-    return Conversation(
-        conversation_id=run.conversation_id,
-        instance_id=run.instance_id,
-        user_id=run.user_id,
-        title=title_of(message.content),
-        created_at=message.created_at,
-        updated_at=message.created_at,
-        context_tokens=tokens_of(message),
-        resource_id=run.resource_id if run.mode is Mode.GROUNDED else None,
-        central_id=run.central_id,
-    )
-
-
-def _handed_over(conversation: Conversation, instance_id: UUID) -> Conversation:
-    """A conversation whose central point leads to another instance now. What was said goes along; what the one before
-    kept for itself, of a resource and of its agents, means nothing to this one."""
-    return msgspec.structs.replace(conversation, instance_id=instance_id, anchor=None, last_agent=None)
-
-
-def _after(brought: tuple[ModelMessage, ...], message: Message, lease: Lease) -> Message:
-    """The message with what fits beside it of what its caller brought along. Stored with it, so that a worker that has
-    to begin the run anew knows it too."""
-    max_tokens = typed_config(lease.snapshot).mode_config.max_context_window
-    fitting = brought_that_fit(brought, max_tokens=max_tokens - tokens_of(message))
-    return msgspec.structs.replace(message, tool_messages=fitting)
-
-
-def title_of(message: str) -> str:
-    """The first line of the first message, cut to a length that fits a list."""
-    line = next((stripped for part in message.splitlines() if (stripped := part.strip())), message.strip())
-    return line if len(line) <= TITLE_CHARS else line[: TITLE_CHARS - 1].rstrip() + "…"

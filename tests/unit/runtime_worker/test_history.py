@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 from runtime_worker.conversations.base import Message
 from runtime_worker.models.base import ModelMessage, ModelToolCall
 from runtime_worker.turn.history import window
-from runtime_worker.turn.service import title_of
+from runtime_worker.turn.openings import title_of
 from shared.ids import new_id
 
 
