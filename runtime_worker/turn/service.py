@@ -16,6 +16,7 @@ from runtime_worker.stream.story import Story
 from runtime_worker.turn.backlog import SaveBacklog
 from runtime_worker.turn.claims import LostRun
 from runtime_worker.turn.execution import Execution
+from runtime_worker.turn.listing import NewConversations
 from runtime_worker.turn.openings import after_what_was_brought, handed_over, new_conversation
 from runtime_worker.turn.recall import Recollection, recollect
 from runtime_worker.turn.request import TurnRequest
@@ -23,7 +24,7 @@ from runtime_worker.turn.rules import require_acceptable, require_priced
 from runtime_worker.turn.run import Run, RunTable
 from runtime_worker.turn.run_locks import RunLocks
 from shared.clock import Clock
-from shared.errors import Conflict, ConversationBusy, Draining, NotFound, StoreUnavailable
+from shared.errors import Conflict, ConversationBusy, Draining, NotFound
 from shared.ids import new_id
 from shared.limits import Admission, Charge
 from shared.limits.limiter import Limiter
@@ -32,8 +33,6 @@ from shared.security.grants import Grant
 QUEUE_SECONDS = 60.0
 """How long a turn waits for the one before it: as long as common proxies wait for an answer's first byte."""
 QUEUE_LOOK_SECONDS = 0.1
-OPEN_SECONDS = 0.05
-"""When a new conversation gets a row of its own, so that it can be listed: behind the first token of most runs."""
 
 
 class TurnService:
@@ -60,7 +59,7 @@ class TurnService:
         self._journal = journal
         self._limiter = limiter
         self._clock = clock
-        self._opening: set[asyncio.Task[None]] = set()
+        self._new_conversations = NewConversations(store)
 
     async def start(self, grant: Grant, request: TurnRequest) -> Run:
         """The caller's session, organization and permission were checked before; from here on:
@@ -198,23 +197,8 @@ class TurnService:
             run.lose()
             await self._locks.surrender(run)
         if conversation is None:
-            run.opens = recollection.conversation
-            asyncio.get_running_loop().call_later(OPEN_SECONDS, self._open_soon, run)
+            self._new_conversations.begun_by(run, recollection.conversation)
         return run
-
-    def _open_soon(self, run: Run) -> None:
-        """The end of a short run writes the row along with the rest."""
-        if run.opens is not None and run.ended_at is None:
-            task = asyncio.create_task(self._open(run, run.opens))
-            self._opening.add(task)
-            task.add_done_callback(self._opening.discard)
-
-    async def _open(self, run: Run, conversation: Conversation) -> None:
-        try:
-            await self._store.open_conversation(run.org_id, conversation)
-        except StoreUnavailable:
-            return  # The end of the run does it, or whoever asks for the conversation before.
-        run.opens = None
 
     async def restart(self, lost: LostRun, record: RunRecord, story: Story) -> None:
         """Begin a run anew that another worker had begun and shown nothing of.

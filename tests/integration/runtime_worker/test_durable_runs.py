@@ -79,7 +79,7 @@ async def conversations(caller: Caller) -> list[tuple[str, str]]:
 @pytest.fixture
 def late_row(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs end before their new conversation is given a row of its own."""
-    monkeypatch.setattr("runtime_worker.turn.service.OPEN_SECONDS", 3600)
+    monkeypatch.setattr("runtime_worker.turn.listing.LISTED_AFTER_SECONDS", 3600)
 
 
 async def test_a_conversation_is_listed_while_its_first_turn_runs(
