@@ -164,4 +164,5 @@ router = Router(
             exception_handlers={Exception: answer_openai_error},
         ),
     ],
+    tags=["chat with central points"],
 )

@@ -156,4 +156,9 @@ def _headers(names: dict[str, str]) -> dict[str, str]:
     return {_HEADERS[name]: value for name, value in names.items()}
 
 
-router = Router("/", route_handlers=[chat_completions, models], exception_handlers={Exception: answer_openai_error})
+router = Router(
+    "/",
+    route_handlers=[chat_completions, models],
+    exception_handlers={Exception: answer_openai_error},
+    tags=["chat, as OpenAI's"],
+)

@@ -121,4 +121,6 @@ def _turn(org_id: UUID, instance_id: UUID, body: CompletionBody, *, is_followed:
     )
 
 
-router = Router("/", route_handlers=[stream_of_instance, stream_of_body, chat_of_instance, chat_of_body, starters])
+router = Router(
+    "/", route_handlers=[stream_of_instance, stream_of_body, chat_of_instance, chat_of_body, starters], tags=["chat"]
+)

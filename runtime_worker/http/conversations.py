@@ -172,4 +172,5 @@ router = Router(
         list_messages,
         export_conversation,
     ],
+    tags=["conversations"],
 )

@@ -87,4 +87,4 @@ def _seq_of(run_id: UUID, last_event_id: str) -> int:
     return int(seq)
 
 
-router = Router("/", route_handlers=[get_run, cancel_run, stream_of_run])
+router = Router("/", route_handlers=[get_run, cancel_run, stream_of_run], tags=["runs"])

@@ -67,6 +67,9 @@ async def test_the_document_describes_every_route_with_its_permission_and_errors
     assert answer.headers["content-type"] == "application/json"
     assert document["openapi"].startswith("3.1")
     assert set(document["x-error-codes"]) == {cls.code for cls in catalogue()}
+    # A page that shows the document puts those without a tag under "default", where nobody looks for a chat.
+    operations = [operation for path in document["paths"].values() for operation in path.values()]
+    assert [found.get("summary") for found in operations if "operationId" in found and not found.get("tags")] == []
     for path, handler in own_handlers(app):
         if not handler.resolve_include_in_schema():
             # What the gateway passes on is described by the workers that answer it (tests/contract/wire).
