@@ -1,6 +1,6 @@
 """What the worker knows of an engine: give it a snapshot and its parts, get an orchestrator that runs turns."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, Protocol
 from uuid import UUID
@@ -61,7 +61,8 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     `anchor` is what a grounded conversation's first turn loaded of its resource, None when nothing was loaded yet;
     `last_agent` is the `RunResult.current_agent` of the conversation's last turn.
 
-    `calls` is where the engine notes each model call when it is over, so that also a run without a result has told.
+    `calls` is where the engine notes each model call when it is over, so that also a run without a result has told;
+    `on_anchor` is told of what was loaded of a resource as soon as it is, before the result says so too.
     """
 
     run_id: UUID
@@ -75,6 +76,7 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     anchor: Mapping[str, Any] | None = None
     last_agent: str | None = None
     calls: list[ModelCall] = msgspec.field(default_factory=list)
+    on_anchor: Callable[[Mapping[str, Any]], None] | None = None
 
 
 class RunResult(msgspec.Struct, frozen=True):

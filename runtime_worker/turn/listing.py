@@ -39,4 +39,4 @@ class NewConversations:
             await self._store.open_conversation(run.org_id, conversation)
         except StoreUnavailable:
             return  # The end of the run does it, or whoever asks for the conversation before.
-        run.opens = None
+        run.opens, run.is_anchor_kept = None, conversation.anchor is not None

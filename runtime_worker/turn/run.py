@@ -83,6 +83,8 @@ class Run:
         self.ended_at: datetime | None = None
         self.opens: Conversation | None = None
         """The conversation that begins with it, as long as that has no row of its own."""
+        self.is_anchor_kept = False
+        """Whether what it loaded of its resource is in that row."""
         self.stop_requested: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._is_recorded = False
         self._record_is_settled = asyncio.Event()

@@ -1,6 +1,7 @@
 """Starting a turn: every check in the contract's order, then what must be stored before a run, then the run."""
 
 import asyncio
+from functools import partial
 from uuid import UUID
 
 import msgspec
@@ -16,6 +17,7 @@ from runtime_worker.stream.story import Story
 from runtime_worker.turn.backlog import SaveBacklog
 from runtime_worker.turn.claims import LostRun
 from runtime_worker.turn.execution import Execution
+from runtime_worker.turn.keeping import keep_anchor
 from runtime_worker.turn.listing import NewConversations
 from runtime_worker.turn.openings import after_what_was_brought, handed_over, new_conversation
 from runtime_worker.turn.recall import Recollection, recollect
@@ -191,13 +193,13 @@ class TurnService:
         except BaseException:
             run.refuse()
             raise
+        if conversation is None:
+            self._new_conversations.begun_by(run, recollection.conversation)
         self._table.record(run)
         if not await self._locks.is_ours(run):
             # We stood still while it was being stored. Whoever took it may have found nothing to take.
             run.lose()
             await self._locks.surrender(run)
-        if conversation is None:
-            self._new_conversations.begun_by(run, recollection.conversation)
         return run
 
     async def restart(self, lost: LostRun, record: RunRecord, story: Story) -> None:
@@ -263,6 +265,7 @@ class TurnService:
             anchor=msgspec.json.decode(thread.anchor) if thread.anchor else None,
             last_agent=thread.last_agent,
             calls=run.engine_calls,
+            on_anchor=partial(keep_anchor, run),
         )
         return request, recollection
 

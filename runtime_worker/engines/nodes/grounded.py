@@ -67,6 +67,8 @@ async def load_anchor(state: GroundedState, run: Run) -> Update:
     if not anchor:
         run.telling.writer(Node.ANCHOR.value)(UNKNOWN_RESOURCE_TEXT)
         return {"is_known": False, "answered_by": Node.ANCHOR.agent}
+    if run.request.on_anchor is not None:
+        run.request.on_anchor(anchor)
     return {
         "is_known": True,
         "resource": _shown(anchor),

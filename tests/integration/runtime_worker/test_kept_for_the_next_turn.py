@@ -1,5 +1,6 @@
 """What a conversation keeps besides messages: its resource, what was loaded of it, and who answered last."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
@@ -9,6 +10,7 @@ import pytest
 from runtime_worker.engines.base import EventSink, RunRequest, RunResult
 from runtime_worker.models.base import Usage
 from runtime_worker.turn.keeping import MAX_ANCHOR_BYTES
+from runtime_worker.turn.listing import LISTED_AFTER_SECONDS
 from shared.errors import ModelUnavailable
 from shared.frameworks import Mode
 from shared.ids import new_id
@@ -96,6 +98,48 @@ async def test_an_unknown_resource_is_asked_for_again(
     await reader.chat(grounded.instance_id, "and now?", **known)
     await reader.chat(grounded.instance_id, "and?", **known)
     assert [request.anchor for request in engine.requests] == [None, None, ANCHOR]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_what_a_run_loaded_is_kept_whether_its_conversation_was_listed_before_or_after(
+    reader: Caller, grounded: OrchestratorSnapshot, engine: Engine, builder: ScriptedBuilder, when: str
+) -> None:
+    async def run(request: RunRequest, sink: EventSink) -> RunResult:
+        result = await engine.run(request, sink)
+        if result.anchor is None or request.on_anchor is None:
+            return result
+        if when == "after":
+            await asyncio.sleep(2 * LISTED_AFTER_SECONDS)
+        request.on_anchor(result.anchor)
+        if when == "before":
+            await asyncio.sleep(2 * LISTED_AFTER_SECONDS)
+        return result
+
+    builder.script = run
+    _, first = await reader.chat(grounded.instance_id, "hi", resource_id="inv-7")
+    known = {"conversation_id": first["conversation_id"], "resource_id": "inv-7"}
+    await reader.chat(grounded.instance_id, "and?", **known)
+    assert [request.anchor for request in engine.requests] == [None, ANCHOR]
+
+
+async def test_what_was_loaded_before_a_run_failed_is_not_loaded_again(
+    reader: Caller, grounded: OrchestratorSnapshot, engine: Engine, builder: ScriptedBuilder
+) -> None:
+    async def run(request: RunRequest, sink: EventSink) -> RunResult:
+        result = await engine.run(request, sink)
+        if result.anchor is not None and request.on_anchor is not None:
+            await sink.recorded()
+            request.on_anchor(result.anchor)
+            raise ModelUnavailable
+        return result
+
+    builder.script = run
+    async with reader.streaming(grounded.instance_id, "hi", resource_id="inv-7") as stream:
+        events = [event async for event in stream]
+    assert events[-1].name == "error"
+    known = {"conversation_id": events[0].data["conversation_id"], "resource_id": "inv-7"}
+    assert (await reader.chat(grounded.instance_id, "and?", **known))[0] == 200
+    assert [request.anchor for request in engine.requests] == [None, ANCHOR]
 
 
 @pytest.mark.parametrize("unkeepable", [{"text": "x" * MAX_ANCHOR_BYTES}, {"thing": object()}])
