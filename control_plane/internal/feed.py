@@ -11,21 +11,17 @@ from sqlalchemy import Integer, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from control_plane.central_points.tables import CentralPoint
-from control_plane.data_keys.repository import DataKeyRepository
 from control_plane.database.engine import scoped
 from control_plane.database.readers import Readers
 from control_plane.database.statements import Row, Statement
+from control_plane.internal import snapshots
 from control_plane.internal.shared_answers import SharedAnswers
-from control_plane.orchestrators.repository import OrchestratorRepository
 from control_plane.orchestrators.tables import Orchestrator
 from control_plane.organizations.tables import Organization
-from control_plane.provider_models.repository import ProviderModelRepository
 from control_plane.settings.repository import SettingsRepository
-from shared.errors import NotFound
 from shared.retention import OrganizationRetention, RetentionPage
-from shared.security.data_keys import data_keys_of
 from shared.security.organizations import OrganizationState
-from shared.snapshots import CentralPointChange, ChangePage, InstanceChange, OrchestratorSnapshot, WrappedDataKey
+from shared.snapshots import CentralPointChange, ChangePage, InstanceChange, OrchestratorSnapshot
 
 T = TypeVar("T", InstanceChange, CentralPointChange)
 
@@ -91,14 +87,7 @@ class WorkerFeed:
         return bool(rows) and found.revision >= rows[0][0]
 
     async def _snapshot(self, instance_id: UUID) -> OrchestratorSnapshot:
-        async with AsyncSession(self._consistent) as session:
-            row = await session.get(Orchestrator, instance_id)
-            if row is None or row.is_deleted:
-                raise NotFound
-            definition = await OrchestratorRepository(session).definition(row)
-            found = definition.snapshot(await ProviderModelRepository(session).prices(definition.models()))
-            keys = await DataKeyRepository(session).by_id(data_keys_of(found.sealed_values()))
-        return msgspec.structs.replace(found, data_keys=tuple(WrappedDataKey(key.id, key.wrapped_key) for key in keys))
+        return snapshots.snapshot_of(*await self._readers.read_at_once(None, *snapshots.questions(instance_id)))
 
     async def retention(self, after: UUID | None, limit: int) -> RetentionPage:
         """What living organizations' settings say of how long they keep what was said."""

@@ -1,11 +1,11 @@
 """Queries for what the tiers say."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 from msgspec import UNSET
-from sqlalchemy import literal, select, union_all
+from sqlalchemy import CompoundSelect, literal_column, select, union_all
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.settings.cascade import Cascade, Tier, TierValue
@@ -22,14 +22,7 @@ class SettingsRepository:
 
     async def cascade(self, org_id: UUID) -> Cascade:
         """The tiers above an organization's instances, in one query: every snapshot needs them."""
-        everyone = select(literal(value=True), GlobalSetting.key, GlobalSetting.value, GlobalSetting.is_overridable)
-        own = select(
-            literal(value=False), OrganizationSetting.key, OrganizationSetting.value, OrganizationSetting.is_overridable
-        ).where(OrganizationSetting.org_id == org_id)
-        tiers: dict[bool, dict[str, TierValue]] = {True: {}, False: {}}
-        for is_global, key, value, is_overridable in await self._session.execute(union_all(everyone, own)):
-            tiers[is_global][key] = _said(value, is_overridable)
-        return Cascade(tiers[True], tiers[False])
+        return cascade_of(await self._session.execute(tiers_above(org_id)))
 
     async def global_rows(self) -> dict[str, GlobalSetting]:
         rows = (await self._session.execute(select(GlobalSetting))).scalars()
@@ -60,6 +53,22 @@ class SettingsRepository:
     def add(self, row: SettingRow) -> None:
         """Stored with the next flush."""
         self._session.add(row)
+
+
+def tiers_above(org_id: Any) -> CompoundSelect[Any]:
+    """What is said above the instances of the organization that an expression stands for, as `cascade_of` reads it."""
+    everyone = select(literal_column("true"), GlobalSetting.key, GlobalSetting.value, GlobalSetting.is_overridable)
+    own = select(
+        literal_column("false"), OrganizationSetting.key, OrganizationSetting.value, OrganizationSetting.is_overridable
+    ).where(OrganizationSetting.org_id == org_id)
+    return union_all(everyone, own)
+
+
+def cascade_of(rows: Iterable[Sequence[Any]]) -> Cascade:
+    tiers: dict[bool, dict[str, TierValue]] = {True: {}, False: {}}
+    for is_global, key, value, is_overridable in rows:
+        tiers[is_global][key] = _said(value, is_overridable)
+    return Cascade(tiers[True], tiers[False])
 
 
 def tier_of(rows: Iterable[SettingRow]) -> Tier:
