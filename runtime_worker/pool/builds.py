@@ -140,8 +140,10 @@ class Builds:
     async def _refresh(self, entry: Entry) -> None:
         try:
             while entry.is_outdated and self._index.holds(entry):
-                async with self._fetch_slots:
-                    snapshot = await self._fetch(entry.instance_id)
+                snapshot = entry.snapshot
+                if snapshot is None or snapshot.revision < entry.revision:
+                    async with self._fetch_slots:
+                        snapshot = await self._fetch(entry.instance_id)
                 if snapshot.revision < entry.revision:
                     raise StoreUnavailable("the control plane does not show the newest configuration yet")
                 self._take_snapshot(snapshot)
