@@ -57,6 +57,13 @@ def take_changes(session: Session) -> list[RowChange]:
     return found
 
 
+def remember_update(session: Session, row: Any) -> None:
+    """The same of a row that is about to be stored without a flush."""
+    change = _change_of(row, "update")
+    if change is not None:
+        session.info.setdefault(_KEY, []).append(change)
+
+
 @event.listens_for(ObservedSession, "before_flush")
 def _remember(session: Session, *_: object) -> None:
     changes: list[RowChange] = session.info.setdefault(_KEY, [])

@@ -40,10 +40,7 @@ class DefinitionSaver:
 
     async def bump(self, row: Orchestrator, fact: Fact) -> UUID:
         """The same for a change that what is built does not depend on: status, tier, intent. Raises AlreadyExists."""
-        # The lock would otherwise begin with a flush of what is not complete yet.
-        with self._session.no_autoflush:
-            row.revision = await next_revision(self._session)
-        await self._orchestrators.flush()
+        await self._orchestrators.revise(row)
         operation_id = new_id()
         about: dict[str, Any] = {
             "event_id": new_id(),
@@ -90,7 +87,7 @@ class DefinitionSaver:
                 hashes[definition.row.id] = with_settings.config_hash()
         if hashes:
             await next_revision(self._session)
-            await self._orchestrators.revise(hashes)
+            await self._orchestrators.revise_all(hashes)
 
     async def reprice_users_of(self, provider: Provider, model_name: str) -> None:
         """A price changed in this transaction: every instance whose calls may go to the model gets a new revision, and
@@ -109,7 +106,7 @@ class DefinitionSaver:
         if not hashes:
             return
         await next_revision(self._session)
-        await self._orchestrators.revise(hashes)
+        await self._orchestrators.revise_all(hashes)
         await record(
             self._session,
             GlobalSettingsChanged(

@@ -113,7 +113,8 @@ class OrchestratorService:
         check_plugins(Mode(row.mode), config, definition.plugins)
         with self._session.no_autoflush:
             row.config = to_given(Mode(row.mode), config, raw)
-            await self._orchestrators.use_llm_configs(row.id, config.llm_config_ids())
+            if {used.id for used in llm_configs} != {used.id for used in definition.llm_configs}:
+                await self._orchestrators.use_llm_configs(row.id, config.llm_config_ids())
             return await self._saved(msgspec.structs.replace(definition, llm_configs=llm_configs), OrchestratorReload)
 
     async def set_status(
@@ -179,9 +180,9 @@ class OrchestratorService:
         return await self._saved(definition, OrchestratorReload)
 
     async def _opened(self, org_id: UUID, instance_id: UUID, if_match: str | None) -> Definition:
-        row = await self._orchestrators.get_for_change(org_id, instance_id)
-        require_match(if_match, row.revision)
-        return await self._orchestrators.definition(row)
+        definition = await self._orchestrators.get_definition_for_change(org_id, instance_id)
+        require_match(if_match, definition.row.revision)
+        return definition
 
     async def _saved(self, definition: Definition, fact: Fact) -> OrchestratorRecord:
         await self._saver.save(definition, fact)

@@ -1,0 +1,86 @@
+"""Rows that people change often: read and written past the ORM, and yet its objects, so that the audit sees what is
+changed of them. For tables with the columns of `Identified`, `Timestamped` and `Revised`.
+"""
+
+from functools import lru_cache
+from typing import Any, TypeVar, cast
+
+import msgspec
+from sqlalchemy import JSON, bindparam, inspect, literal_column, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import make_transient, make_transient_to_detached
+
+from control_plane.database.base import Base
+from control_plane.database.changes import remember_update
+from control_plane.database.direct import run_with_company
+from control_plane.database.revisions import NEXT, next_revision
+from control_plane.database.statements import Row, Statement
+
+T = TypeVar("T", bound=Base)
+
+
+@lru_cache
+def columns_of(table: type[Base]) -> tuple[Any, ...]:
+    """All of them, to be selected for `opened`."""
+    return tuple(getattr(table, attribute.key) for attribute in inspect(table).column_attrs)
+
+
+def opened(session: AsyncSession, table: type[T], values: Row) -> T:
+    """The row as a `select` of the session's own would give it, of the values of `columns_of`."""
+    row = table(**{column.key: value for column, value in zip(columns_of(table), values, strict=True)})
+    known = session.sync_session.identity_map.get(inspect(table).identity_key_from_instance(row))
+    if known is not None:
+        return cast("T", known)
+    make_transient_to_detached(row)
+    session.add(row)
+    return row
+
+
+async def revise(session: AsyncSession, row: Base) -> None:
+    """Give a row the next revision, as `next_revision`, and store it with everything that is not stored yet. All that
+    is changed of a row that was there before is one round trip.
+
+    Raises IntegrityError.
+    """
+    its, state = cast("Any", row), inspect(row)
+    # The lock would otherwise begin with a flush of what is not complete yet.
+    with session.no_autoflush:
+        if state.persistent:
+            await _update(session, its, state)
+        else:
+            its.revision = await next_revision(session)
+    if session.new or session.dirty or session.deleted:
+        await session.flush()
+
+
+async def _update(session: AsyncSession, row: Any, state: Any) -> None:
+    remember_update(session.sync_session, row)
+    changed = sorted(key for key in state.committed_state if state.attrs[key].history.added)
+    values = {key: _written(state, key) for key in changed}
+    table: type[Base] = type(row)
+    stored = _statement(table, tuple(changed))(row_id=row.id, **values)
+    _, [(revision, updated_at)] = await run_with_company(session, NEXT(), stored)
+    row.revision, row.updated_at = revision, updated_at
+    # The session's state of it is now what was stored.
+    make_transient(row)
+    make_transient_to_detached(row)
+    session.add(row)
+
+
+def _written(state: Any, key: str) -> Any:
+    value = state.dict[key]
+    if value is not None and isinstance(state.mapper.columns[key].type, JSON):
+        return msgspec.json.encode(value).decode()
+    return value
+
+
+@lru_cache(maxsize=256)
+def _statement(of: type[Base], changed: tuple[str, ...]) -> Statement:
+    table: Any = of
+    # The number that was just taken: by this transaction, which holds the lock.
+    values: dict[str, Any] = {
+        "revision": literal_column("currval('revision_seq')"),
+        **{key: bindparam(key) for key in changed},
+    }
+    stored = update(table).where(table.id == bindparam("row_id")).values(values)
+    return Statement(stored.returning(table.revision, table.updated_at))
