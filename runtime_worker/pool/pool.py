@@ -106,9 +106,9 @@ class OrchestratorPool:
 
         One that cannot be had is left to the change feed, and so are all when they are many.
         """
-        behind = [instance_id for instance_id, revision in told.items() if self._is_behind(instance_id, revision)]
+        behind = [one for one in told.items() if self._is_behind(*one)]
         if len(behind) <= MOST_AT_ONCE:
-            await asyncio.gather(*map(self._fetch_if_there, behind))
+            await asyncio.gather(*(self._fetch_if_there(*one) for one in behind))
 
     def has_heard_of(self, instance_id: UUID, revision: int) -> bool:
         """Whether nothing that the instance was until this revision is news."""
@@ -306,9 +306,9 @@ class OrchestratorPool:
     def _is_behind(self, instance_id: UUID, revision: int) -> bool:
         return instance_id in self._index.hot and not self.has_heard_of(instance_id, revision)
 
-    async def _fetch_if_there(self, instance_id: UUID) -> None:
+    async def _fetch_if_there(self, instance_id: UUID, revision: int) -> None:
         with suppress(NotFound, StoreUnavailable):
-            await self._fetch_snapshot(instance_id)
+            self._take_snapshot(await self._fetch(instance_id, revision))
 
     async def _fetch_snapshot(self, instance_id: UUID) -> None:
         self._take_snapshot(await self._fetch(instance_id))

@@ -70,7 +70,7 @@ class Truth:
         self.snapshots: dict[UUID, OrchestratorSnapshot] = {}
         self.deleted: dict[UUID, int] = {}
 
-    async def snapshot(self, instance_id: UUID) -> OrchestratorSnapshot:
+    async def snapshot(self, instance_id: UUID, at_least: int = 0) -> OrchestratorSnapshot:
         await asyncio.sleep(0)
         if self.is_away:
             raise StoreUnavailable("away")
