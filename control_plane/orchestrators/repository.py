@@ -102,6 +102,10 @@ class OrchestratorRepository:
     async def use_plugins(self, instance_id: UUID, plugins: Sequence[CatalogueEntry]) -> None:
         """Replace the instance's plugins."""
         await self._session.execute(delete(OrchestratorPlugin).where(OrchestratorPlugin.instance_id == instance_id))
+        self.add_plugins(instance_id, plugins)
+
+    def add_plugins(self, instance_id: UUID, plugins: Sequence[CatalogueEntry]) -> None:
+        """The same of a new one."""
         self._session.add_all(
             OrchestratorPlugin(
                 instance_id=instance_id,
@@ -116,6 +120,11 @@ class OrchestratorRepository:
         """Replace the instance's references to llm_configs."""
         links = OrchestratorLLMConfig
         await self._session.execute(delete(links).where(links.instance_id == instance_id))
+        self.add_llm_configs(instance_id, config_ids)
+
+    def add_llm_configs(self, instance_id: UUID, config_ids: Collection[UUID]) -> None:
+        """The same of a new one."""
+        links = OrchestratorLLMConfig
         self._session.add_all(links(instance_id=instance_id, llm_config_id=i) for i in sorted(config_ids))
 
     async def users_of_llm_config(self, config_id: UUID) -> Sequence[Orchestrator]:

@@ -10,8 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.database.locks import lock_definitions
 from control_plane.database.revisions import require_match
+from control_plane.llm_configs.records import LLMConfigRecord
 from control_plane.llm_configs.service import LLMConfigService
-from control_plane.llm_configs.tables import LLMConfig
 from control_plane.orchestrators.choices import check_models, check_plugins
 from control_plane.orchestrators.definition import Definition
 from control_plane.orchestrators.plugins import InstancePlugins
@@ -74,8 +74,8 @@ class OrchestratorService:
         )
         with self._session.no_autoflush:
             self._orchestrators.add(row)
-            await self._orchestrators.use_plugins(instance_id, plugins)
-            await self._orchestrators.use_llm_configs(instance_id, config.llm_config_ids())
+            self._orchestrators.add_plugins(instance_id, plugins)
+            self._orchestrators.add_llm_configs(instance_id, config.llm_config_ids())
             return await self._saved(Definition(row, plugins, llm_configs, cascade), OrchestratorLoad)
 
     async def change(
@@ -190,7 +190,7 @@ class OrchestratorService:
 
     async def _checked(
         self, org_id: UUID, framework: Framework, mode: Mode, raw: dict[str, Any], cascade: Cascade
-    ) -> tuple[AnyConfig, Sequence[LLMConfig]]:
+    ) -> tuple[AnyConfig, Sequence[LLMConfigRecord]]:
         config = parse_config(mode, raw)
         require_free(mode, to_given(mode, config, raw), cascade)
         llm_configs = await self._llm_configs.require(org_id, config.llm_config_ids())

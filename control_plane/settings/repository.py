@@ -5,9 +5,11 @@ from typing import Any
 from uuid import UUID
 
 from msgspec import UNSET
-from sqlalchemy import CompoundSelect, literal_column, select, union_all
+from sqlalchemy import CompoundSelect, bindparam, literal_column, select, union_all
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from control_plane.database.direct import run
+from control_plane.database.statements import Statement
 from control_plane.settings.cascade import Cascade, Tier, TierValue
 from control_plane.settings.tables import GlobalSetting, OrganizationSetting
 
@@ -21,8 +23,8 @@ class SettingsRepository:
         self._session = session
 
     async def cascade(self, org_id: UUID) -> Cascade:
-        """The tiers above an organization's instances, in one query: every snapshot needs them."""
-        return cascade_of(await self._session.execute(tiers_above(org_id)))
+        """The tiers above an organization's instances, as they are stored."""
+        return cascade_of((await run(self._session, _ABOVE(org_id=org_id)))[0])
 
     async def global_rows(self) -> dict[str, GlobalSetting]:
         rows = (await self._session.execute(select(GlobalSetting))).scalars()
@@ -62,6 +64,9 @@ def tiers_above(org_id: Any) -> CompoundSelect[Any]:
         literal_column("false"), OrganizationSetting.key, OrganizationSetting.value, OrganizationSetting.is_overridable
     ).where(OrganizationSetting.org_id == org_id)
     return union_all(everyone, own)
+
+
+_ABOVE = Statement(tiers_above(bindparam("org_id")))
 
 
 def cascade_of(rows: Iterable[Sequence[Any]]) -> Cascade:
