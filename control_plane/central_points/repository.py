@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from control_plane.central_points.tables import CentralPoint
 from control_plane.database.direct import run
 from control_plane.database.locks import definitions_lock
-from control_plane.database.rows import columns_of, opened, revise
+from control_plane.database.rows import columns_of, opened, revise, store
 from control_plane.database.statements import Statement
 from control_plane.orchestrators.tables import Orchestrator
 from shared.errors import NotFound
@@ -74,5 +74,5 @@ class CentralPointRepository:
         return (await self._session.execute(query)).scalar_one_or_none() is not None
 
     async def add(self, point: CentralPoint) -> None:
-        self._session.add(point)
-        await self._session.flush()
+        """Raises IntegrityError."""
+        await store(self._session, point)

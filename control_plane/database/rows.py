@@ -6,12 +6,12 @@ from functools import lru_cache
 from typing import Any, TypeVar, cast
 
 import msgspec
-from sqlalchemy import JSON, bindparam, inspect, literal_column, update
+from sqlalchemy import JSON, bindparam, insert, inspect, literal_column, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import make_transient, make_transient_to_detached
 
 from control_plane.database.base import Base
-from control_plane.database.changes import remember_update
+from control_plane.database.changes import remember
 from control_plane.database.direct import run_with_company
 from control_plane.database.revisions import NEXT, next_revision
 from control_plane.database.statements import Row, Statement
@@ -53,8 +53,27 @@ async def revise(session: AsyncSession, row: Base) -> None:
         await session.flush()
 
 
+async def store(session: AsyncSession, row: Base) -> None:
+    """Store a new row that no session knows yet; from then on it is one of this session's. One round trip.
+
+    Raises IntegrityError.
+    """
+    remember(session.sync_session, row, "insert")
+    state: Any = inspect(row)
+    for key, column in _defaults(type(row)):
+        if key not in state.dict:
+            setattr(row, key, column.default.arg if column.default.is_scalar else column.default.arg(None))
+    given = [column.key for column in columns_of(type(row)) if column.key in state.dict]
+    stored, returned = _insertion(type(row), tuple(given))
+    [[values]] = await run_with_company(session, stored(**{key: _written(state, key) for key in given}))
+    for key, value in zip(returned, values, strict=True):
+        setattr(row, key, value)
+    make_transient_to_detached(row)
+    session.add(row)
+
+
 async def _update(session: AsyncSession, row: Any, state: Any) -> None:
-    remember_update(session.sync_session, row)
+    remember(session.sync_session, row, "update")
     changed = sorted(key for key in state.committed_state if state.attrs[key].history.added)
     values = {key: _written(state, key) for key in changed}
     table: type[Base] = type(row)
@@ -84,3 +103,19 @@ def _statement(of: type[Base], changed: tuple[str, ...]) -> Statement:
     }
     stored = update(table).where(table.id == bindparam("row_id")).values(values)
     return Statement(stored.returning(table.revision, table.updated_at))
+
+
+@lru_cache
+def _defaults(table: type[Base]) -> list[tuple[str, Any]]:
+    """The columns whose default is made here, and not by PostgreSQL."""
+    columns: Any = inspect(table).columns
+    return [(key, column) for key, column in columns.items() if column.default and not column.default.is_sequence]
+
+
+@lru_cache(maxsize=256)
+def _insertion(of: type[Base], given: tuple[str, ...]) -> tuple[Statement, tuple[str, ...]]:
+    """The statement, and what it returns: what PostgreSQL makes up, or leaves empty."""
+    table: Any = of
+    returned = tuple(column.key for column in columns_of(of) if column.key not in given)
+    stored = insert(table).values({key: bindparam(key) for key in given})
+    return Statement(stored.returning(*(getattr(table, key) for key in returned))), returned

@@ -8,6 +8,7 @@ from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.database.direct import run
+from control_plane.database.rows import store
 from control_plane.database.statements import Statement
 from control_plane.llm_configs.records import COLUMNS, LLMConfigRecord
 from control_plane.llm_configs.tables import LLMConfig
@@ -72,5 +73,5 @@ class LLMConfigRepository:
         return (await self._session.execute(query)).scalars().all()
 
     async def add(self, config: LLMConfig) -> None:
-        self._session.add(config)
-        await self._session.flush()
+        """Raises IntegrityError."""
+        await store(self._session, config)

@@ -12,6 +12,8 @@ from control_plane.audit.tables import AuditEntry
 from control_plane.central_points.repository import CentralPointRepository
 from control_plane.central_points.tables import CentralPoint
 from control_plane.database.changes import take_changes
+from control_plane.database.rows import store
+from control_plane.llm_configs.tables import LLMConfig
 from control_plane.orchestrators.repository import OrchestratorRepository
 from control_plane.orchestrators.tables import Orchestrator
 from control_plane.wiring import Resources
@@ -111,3 +113,28 @@ async def test_the_audit_chain_holds_when_changes_of_all_kinds_come_at_once(
         entries = (await session.execute(select(AuditEntry).where(AuditEntry.route.like("%orchestrators%")))).scalars()
         told = [change["after"] for entry in entries for change in entry.changes if change["action"] == "update"]
     assert {change["whoami"] for change in told if "whoami" in change} == {f"number {i}" for i in range(5)}
+
+
+async def test_a_new_one_has_what_its_columns_give_it_and_is_told_of(shop: Workshop, resources: Resources) -> None:
+    org_id = UUID(shop.tenant.org_id)
+    config = LLMConfig(
+        org_id=org_id, name="new", provider="openai", model_name=None, sealed_api_key="sealed", key_fingerprint="f"
+    )
+    config.key_last4 = ""
+    async with resources.database(org_id) as session:
+        await store(session, config)
+        (change,) = take_changes(session.sync_session)
+        assert (change.action, change.after["name"], change.after["sealed_api_key"]) == ("insert", "new", "***")
+        assert not session.new
+        assert not session.dirty
+        config.name = "renamed"
+        await session.commit()
+    async with resources.database(org_id) as session:
+        stored = await session.get_one(LLMConfig, config.id)
+        assert (stored.name, stored.is_enabled, stored.is_deleted, stored.additional_config) == (
+            "renamed",
+            True,
+            False,
+            {},
+        )
+        assert (stored.base_url, stored.created_at, stored.revision) == (None, config.created_at, config.revision)
