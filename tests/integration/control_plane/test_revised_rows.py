@@ -91,22 +91,18 @@ async def test_the_audit_chain_holds_when_changes_of_all_kinds_come_at_once(
     made = [await shop.orchestrator() for _ in range(2)]
     point = await shop.central_point(made[0]["instance_id"])
     credential = f"{shop.tenant.path}/llm-configs/{shop.llm_config_id}"
-    calls = [
-        call
-        for i in range(5)
-        for call in (
+    for i in range(5):
+        answers = await asyncio.gather(
             shop.admin.patch(shop.at(made[0]), {"whoami": f"number {i}"}),
             shop.admin.patch(shop.at(made[1]), {"name": f"Number {i}"}),
             shop.admin.patch(f"{shop.tenant.path}/central-points/{point['central_id']}", {"description": f"{i}"}),
-            # Each gives all that use it a revision of their own.
+            # Gives all that use it a revision of their own.
             shop.admin.patch(credential, {"model_name": f"gpt-{i}"}),
             shop.admin.post(shop.path, shop.body()),
-            # Refused after its number was taken.
-            shop.admin.patch(shop.at(made[0]), {"name": made[1]["name"] if i == 0 else f"Number {i}"}),
+            # Refused after its number was taken, unless it comes before the other one has the name.
+            shop.admin.patch(shop.at(made[0]), {"name": f"Number {i}"}),
         )
-    ]
-    answers = await asyncio.gather(*calls)
-    assert {answer.status_code for answer in answers} <= {200, 201, 409}
+        assert {answer.status_code for answer in answers} <= {200, 201, 409}
     async with resources.database() as session:
         reports = [report async for report in verify(session)]
         assert [report.problem for report in reports] == [None] * len(reports)
