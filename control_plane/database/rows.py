@@ -2,6 +2,7 @@
 changed of them. For tables with the columns of `Identified`, `Timestamped` and `Revised`.
 """
 
+from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import Any, TypeVar, cast
 
@@ -12,11 +13,12 @@ from sqlalchemy.orm import make_transient, make_transient_to_detached
 
 from control_plane.database.base import Base
 from control_plane.database.changes import remember
-from control_plane.database.direct import run_with_company
+from control_plane.database.direct import run, run_with_company
 from control_plane.database.revisions import NEXT, next_revision
 from control_plane.database.statements import Row, Statement
 
 T = TypeVar("T", bound=Base)
+Run = Callable[..., Awaitable[list[list[Row]]]]
 
 
 @lru_cache
@@ -36,9 +38,12 @@ def opened(session: AsyncSession, table: type[T], values: Row) -> T:
     return row
 
 
-async def revise(session: AsyncSession, row: Base) -> None:
+async def revise(session: AsyncSession, row: Base, *, is_last: bool) -> None:
     """Give a row the next revision, as `next_revision`, and store it with everything that is not stored yet. All that
     is changed of a row that was there before is one round trip.
+
+    `is_last` says that the transaction locks nothing after it, and may take the end of the audit chain along: whoever
+    waits for that holds other locks.
 
     Raises IntegrityError.
     """
@@ -46,7 +51,9 @@ async def revise(session: AsyncSession, row: Base) -> None:
     # The lock would otherwise begin with a flush of what is not complete yet.
     with session.no_autoflush:
         if state.persistent:
-            await _update(session, its, state)
+            # What is flushed below locks what it refers to.
+            is_alone = is_last and not (session.new or session.deleted)
+            await _update(session, its, state, run_with_company if is_alone else run)
         else:
             its.revision = await next_revision(session)
     if session.new or session.dirty or session.deleted:
@@ -54,7 +61,8 @@ async def revise(session: AsyncSession, row: Base) -> None:
 
 
 async def store(session: AsyncSession, row: Base) -> None:
-    """Store a new row that no session knows yet; from then on it is one of this session's. One round trip.
+    """Store a new row that no session knows yet; from then on it is one of this session's. One round trip, after which
+    the transaction locks nothing: it may take the end of the audit chain along.
 
     Raises IntegrityError.
     """
@@ -72,13 +80,13 @@ async def store(session: AsyncSession, row: Base) -> None:
     session.add(row)
 
 
-async def _update(session: AsyncSession, row: Any, state: Any) -> None:
+async def _update(session: AsyncSession, row: Any, state: Any, run: Run) -> None:
     remember(session.sync_session, row, "update")
     changed = sorted(key for key in state.committed_state if state.attrs[key].history.added)
     values = {key: _written(state, key) for key in changed}
     table: type[Base] = type(row)
     stored = _statement(table, tuple(changed))(row_id=row.id, **values)
-    _, [(revision, updated_at)] = await run_with_company(session, NEXT(), stored)
+    _, [(revision, updated_at)] = await run(session, NEXT(), stored)
     row.revision, row.updated_at = revision, updated_at
     # The session's state of it is now what was stored.
     make_transient(row)
