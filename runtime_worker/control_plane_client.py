@@ -47,8 +47,10 @@ class ControlPlaneClient:
             await self._session.close()
             self._session = None
 
-    async def snapshot(self, instance_id: UUID) -> OrchestratorSnapshot:
-        return await self._get(f"/internal/snapshots/{instance_id}", {}, OrchestratorSnapshot)
+    async def snapshot(self, instance_id: UUID, at_least: int = 0) -> OrchestratorSnapshot:
+        """The newest; one that is no older than a revision may come sooner."""
+        query = {"at_least": str(at_least)} if at_least > 0 else {}
+        return await self._get(f"/internal/snapshots/{instance_id}", query, OrchestratorSnapshot)
 
     async def changes(self, since: int, limit: int) -> ChangePage:
         return await self._get("/internal/changes", {"since": str(since), "limit": str(limit)}, ChangePage)

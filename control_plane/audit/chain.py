@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.audit.tables import PLATFORM, AuditChain, AuditEntry
-from control_plane.database.direct import run
+from control_plane.database.direct import offer_company, run, run_if_new
 from control_plane.database.statements import Question, Statement
 from shared.ids import new_id
 
@@ -50,10 +50,15 @@ async def append(session: AsyncSession, org_id: UUID | None, fields: dict[str, A
     await run(session, await next_entry(session, org_id, fields))
 
 
+def expect_entry(session: AsyncSession, org_id: UUID | None) -> None:
+    """This transaction will have one: the end of the chain may be taken together with a revision."""
+    offer_company(session, _TAKEN(chain=org_id or PLATFORM))
+
+
 async def next_entry(session: AsyncSession, org_id: UUID | None, fields: dict[str, Any]) -> Question:
     """The same for who has more to ask together with it. What is left out is missed by whoever verifies the chain."""
     chain = org_id or PLATFORM
-    [[(sequence, previous)]] = await run(session, _TAKEN(chain=chain))
+    [(sequence, previous)] = await run_if_new(session, _TAKEN(chain=chain))
     entry = {"id": new_id(), "org_id": org_id, "sequence": sequence, "previous_hash": previous, **fields}
     entry["hash"] = entry_hash(entry)
     changes = msgspec.json.encode(entry["changes"]).decode()

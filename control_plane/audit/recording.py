@@ -12,7 +12,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from control_plane.audit.chain import append, next_entry
+from control_plane.audit.chain import append, expect_entry, next_entry
 from control_plane.database.changes import RowChange, take_changes
 from control_plane.database.statements import Question
 from control_plane.http.addresses import client_address
@@ -37,12 +37,22 @@ async def entry_of_changes(request: AnyRequest, session: AsyncSession) -> Questi
     principal = _who_changes(request.scope)
     if principal is None:
         return None
-    org_id = principal.grant.org_id if principal.grant.org_status else None
-    await session.flush()
-    changes.extend(take_changes(session.sync_session))
-    entry = await next_entry(session, org_id, _entry(request, principal, None, changes))
+    if session.new or session.dirty or session.deleted:
+        await session.flush()
+        changes.extend(take_changes(session.sync_session))
+    entry = await next_entry(session, _chain_of(principal), _entry(request, principal, None, changes))
     request.scope["state"][_RECORDED] = True
     return entry
+
+
+def expect_changes(scope: Scope, session: AsyncSession) -> None:
+    """Call it when the transaction is to begin for which `entry_of_changes` will be asked."""
+    if (principal := _who_changes(scope)) is not None:
+        expect_entry(session, _chain_of(principal))
+
+
+def _chain_of(principal: Principal) -> UUID | None:
+    return principal.grant.org_id if principal.grant.org_status else None
 
 
 class AuditTrail:

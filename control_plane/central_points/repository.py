@@ -7,6 +7,10 @@ from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.central_points.tables import CentralPoint
+from control_plane.database.direct import run
+from control_plane.database.locks import definitions_lock
+from control_plane.database.rows import columns_of, opened, revise, store
+from control_plane.database.statements import Statement
 from control_plane.orchestrators.tables import Orchestrator
 from shared.errors import NotFound
 
@@ -15,7 +19,7 @@ _POINT = select(CentralPoint).where(
     CentralPoint.id == bindparam("its_id"),
     CentralPoint.is_deleted.is_(False),
 )
-_POINT_FOR_UPDATE = _POINT.with_for_update()
+_POINT_FOR_UPDATE = Statement(_POINT.with_only_columns(*columns_of(CentralPoint)).with_for_update())
 
 
 class CentralPointRepository:
@@ -24,14 +28,28 @@ class CentralPointRepository:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
-    async def get(self, org_id: UUID, central_id: UUID, *, for_update: bool = False) -> CentralPoint:
+    async def get(self, org_id: UUID, central_id: UUID) -> CentralPoint:
         """Raises NotFound."""
-        query = _POINT_FOR_UPDATE if for_update else _POINT
-        found = await self._session.execute(query, {"its_org_id": org_id, "its_id": central_id})
+        found = await self._session.execute(_POINT, {"its_org_id": org_id, "its_id": central_id})
         point = found.scalar_one_or_none()
         if point is None:
             raise NotFound
         return point
+
+    async def get_for_change(self, org_id: UUID, central_id: UUID) -> CentralPoint:
+        """One that nobody else changes until the transaction ends, and neither the orchestrators that it may point at.
+
+        Raises NotFound.
+        """
+        asked = _POINT_FOR_UPDATE(its_org_id=org_id, its_id=central_id)
+        _, found = await run(self._session, definitions_lock(org_id), asked)
+        if not found:
+            raise NotFound
+        return opened(self._session, CentralPoint, found[0])
+
+    async def revise(self, point: CentralPoint) -> None:
+        """Store it at its next revision, the last that the transaction changes. Raises IntegrityError."""
+        await revise(self._session, point, is_last=True)
 
     async def page(self, org_id: UUID, *, after: UUID | None, limit: int) -> Sequence[CentralPoint]:
         """One more than `limit`, to tell whether there are more."""
@@ -56,5 +74,5 @@ class CentralPointRepository:
         return (await self._session.execute(query)).scalar_one_or_none() is not None
 
     async def add(self, point: CentralPoint) -> None:
-        self._session.add(point)
-        await self._session.flush()
+        """Raises IntegrityError."""
+        await store(self._session, point)

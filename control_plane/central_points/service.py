@@ -53,9 +53,7 @@ class CentralPointService:
         self, org_id: UUID, central_id: UUID, patch: CentralPointPatch, *, if_match: str | None
     ) -> CentralPoint:
         """Raises NotFound, StaleRevision, InvalidRequest, AlreadyExists."""
-        # Keeps the orchestrator that it is to point at from being deleted meanwhile.
-        await lock_definitions(self._session, org_id)
-        point = await self._points.get(org_id, central_id, for_update=True)
+        point = await self._points.get_for_change(org_id, central_id)
         require_match(if_match, point.revision)
         if patch.instance_id is not UNSET and patch.instance_id != point.instance_id:
             await self._require_instance(org_id, patch.instance_id)
@@ -65,8 +63,7 @@ class CentralPointService:
 
     async def delete(self, org_id: UUID, central_id: UUID, *, if_match: str | None) -> None:
         """Nobody reaches anything through it any more. Raises NotFound, StaleRevision."""
-        await lock_definitions(self._session, org_id)
-        point = await self._points.get(org_id, central_id, for_update=True)
+        point = await self._points.get_for_change(org_id, central_id)
         require_match(if_match, point.revision)
         point.is_deleted = True
         await self._revise(point)
@@ -77,9 +74,8 @@ class CentralPointService:
             raise InvalidRequest(errors=(FieldError("instance_id", "unknown", message),))
 
     async def _revise(self, point: CentralPoint) -> None:
-        with _unique(), self._session.no_autoflush:
-            point.revision = await next_revision(self._session)
-            await self._session.flush()
+        with _unique():
+            await self._points.revise(point)
         await self._tell(point)
 
     async def _tell(self, point: CentralPoint) -> None:

@@ -1,6 +1,5 @@
 """Queries for data keys."""
 
-from collections.abc import Collection, Sequence
 from uuid import UUID
 
 from sqlalchemy import bindparam, delete, select
@@ -31,11 +30,6 @@ class DataKeyRepository:
     async def held(self, owner: UUID | None) -> list[WrappedDataKey]:
         """The newest last, none of which is deleted until the transaction ends."""
         return [WrappedDataKey(*row) for row in (await run(self._session, _HELD(owner=owner)))[0]]
-
-    async def by_id(self, ids: Collection[UUID]) -> Sequence[DataKey]:
-        """To look at."""
-        query = select(DataKey).where(DataKey.id.in_(ids)).order_by(DataKey.generation)
-        return (await self._session.execute(query)).scalars().all()
 
     async def require_living(self, org_id: UUID) -> None:
         """Keep an organization from being deleted until the transaction ends. Raises NotFound."""

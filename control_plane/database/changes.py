@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
@@ -55,6 +55,13 @@ def take_changes(session: Session) -> list[RowChange]:
         if change.action == "delete":
             known.action = "delete"
     return found
+
+
+def remember(session: Session, row: Any, action: Literal["insert", "update"]) -> None:
+    """The same of a row that is about to be stored without a flush."""
+    change = _change_of(row, action)
+    if change is not None:
+        session.info.setdefault(_KEY, []).append(change)
 
 
 @event.listens_for(ObservedSession, "before_flush")

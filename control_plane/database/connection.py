@@ -28,12 +28,13 @@ _NO_LONGER_PREPARED = (psycopg.errors.InvalidSqlStatementName, psycopg.errors.Fe
 
 
 class BoundedConnection(psycopg.AsyncConnection[Any]):
-    """Gives up a statement after ANSWER_SECONDS with an OperationalError: a server that hangs keeps its connections
+    """Gives up a statement after `answer_seconds` with an OperationalError: a server that hangs keeps its connections
     open, so that nothing else would end the waiting.
 
     `scope` counts from the next transaction on; None leaves the session as it is.
     """
 
+    answer_seconds = ANSWER_SECONDS
     scope: Scope | None = None
     _session_scope: Scope | None = None
     _known: dict[bytes, bytes]
@@ -53,6 +54,11 @@ class BoundedConnection(psycopg.AsyncConnection[Any]):
         poll = select.poll()
         poll.register(self.pgconn.socket, select.POLLIN)
         return not poll.poll(0)
+
+    async def ask(self, question: Question) -> list[Row]:
+        """The rows of one answer, in a transaction of its own that sees what the session does. One round trip."""
+        async with self.lock:
+            return (await self.wait(self._ask((question,))))[0]
 
     async def look(self, scope: Scope, question: Question) -> list[Row]:
         """The rows of one answer, in a transaction of its own that sees what `scope` does. One round trip."""
@@ -141,7 +147,7 @@ class BoundedConnection(psycopg.AsyncConnection[Any]):
                 raise psycopg.errors.error_from_result(result, encoding=self.pgconn._encoding)
 
     async def wait(self, gen: PQGen[T], interval: float = ANSWER_SECONDS, timeout: float | None = None) -> T:
-        seconds = ANSWER_SECONDS if timeout is None else timeout
+        seconds = self.answer_seconds if timeout is None else timeout
         try:
             return await wait_async(gen, self.pgconn.socket, interval=interval, timeout=seconds)
         except BaseException:

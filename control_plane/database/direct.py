@@ -14,6 +14,8 @@ from control_plane.database.statements import Question, Row
 
 _DRIVER = "driver"
 _WAITING = "waiting"
+_COMPANY = "company"
+_ANSWER = "answer"
 
 
 async def run(session: AsyncSession, *questions: Question) -> list[list[Row]]:
@@ -47,6 +49,30 @@ def run_later(session: AsyncSession, question: Question) -> None:
     session.info.setdefault(_WAITING, []).append(question)
 
 
+def offer_company(session: AsyncSession, question: Question) -> None:
+    """Something that has to be asked in this transaction in any case, and may be asked together with its revision."""
+    session.info[_COMPANY] = question
+
+
+async def run_with_company(session: AsyncSession, *questions: Question) -> list[list[Row]]:
+    """The same as `run`, for what locks as much as what was offered and comes right before it."""
+    company: Question | None = session.info.pop(_COMPANY, None)
+    if company is None:
+        return await run(session, *questions)
+    *answers, answer = await run(session, *questions, company)
+    session.info[_ANSWER] = (company, answer)
+    return answers
+
+
+async def run_if_new(session: AsyncSession, question: Question) -> list[Row]:
+    """The rows of one answer, which may have come with others already."""
+    session.info.pop(_COMPANY, None)
+    company, answer = session.info.pop(_ANSWER, (None, None))
+    if company is not None and (company.sql, company.values) == (question.sql, question.values):
+        return cast("list[Row]", answer)
+    return (await run(session, question))[0]
+
+
 @event.listens_for(Session, "before_commit")
 def _run_waiting(session: Session) -> None:
     if waiting := session.info.pop(_WAITING, None):
@@ -59,4 +85,5 @@ def _forget(session: Session, transaction: SessionTransaction) -> None:
     """The next transaction may get another connection, and this one goes to somebody else."""
     session.info.pop(_DRIVER, None)
     if transaction.parent is None:
-        session.info.pop(_WAITING, None)
+        for key in (_WAITING, _COMPANY, _ANSWER):
+            session.info.pop(key, None)

@@ -6,7 +6,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.database.direct import run
-from control_plane.database.statements import Statement
+from control_plane.database.statements import Question, Statement
 
 _EVERYTHING = 0x0CADE4D1
 _ORGANIZATIONS = 0x0CADE4D2
@@ -25,4 +25,9 @@ async def lock_definitions(session: AsyncSession, org_id: UUID | None) -> None:
     llm_config while that is being changed, and neither transaction would see the other. None stands for the system
     catalogue, which all organizations use. Take it before any row lock and before `next_revision`.
     """
-    await run(session, _LOCK_ALL() if org_id is None else _LOCK_ONE(org_id=str(org_id)))
+    await run(session, definitions_lock(org_id))
+
+
+def definitions_lock(org_id: UUID | None) -> Question:
+    """The same, to be asked together with what is read under it: each statement sees what was there when it began."""
+    return _LOCK_ALL() if org_id is None else _LOCK_ONE(org_id=str(org_id))

@@ -9,7 +9,7 @@ from shared.errors import StaleRevision
 
 _REVISION_LOCK = 0x0CADE4CE
 # The number is taken for the row that the lock gives, so not before there is a lock.
-_NEXT = Statement(
+NEXT = Statement(
     text(
         "WITH locked AS MATERIALIZED (SELECT pg_advisory_xact_lock(:key)) SELECT nextval('revision_seq') FROM locked"
     ).bindparams(key=_REVISION_LOCK)
@@ -23,7 +23,7 @@ async def next_revision(session: AsyncSession) -> int:
     reader of the change feed could see 8 while 7 is still uncommitted, move its mark past 7 and never learn of it.
     Call it last, right before the writes, to hold the lock briefly.
     """
-    [[[revision]]] = await run(session, _NEXT())
+    [[[revision]]] = await run(session, NEXT())
     return int(revision)
 
 

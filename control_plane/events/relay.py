@@ -5,13 +5,14 @@ twice (after a crash between confirm and mark, or when the lock changes hands), 
 """
 
 import asyncio
-from uuid import UUID
 
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from control_plane.database.connection import BoundedConnection
 from control_plane.database.scopes import PLATFORM_ROLE
+from control_plane.database.statements import Question
 from control_plane.events.outbox import CHANNEL
 from control_plane.events.publisher import EventPublisher
 from shared.errors import BrokerUnavailable
@@ -43,16 +44,22 @@ _CONNECT_OPTIONS = {
 }
 # The same for the server, which keeps the lock of a relay whose machine vanished until it notices.
 _NOTICED_BY_SERVER = "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3"
-_UNPUBLISHED = """
-    SELECT sequence, event_id, routing_key, payload FROM outbox WHERE published_at IS NULL ORDER BY sequence LIMIT %s
+# What was confirmed is marked and what follows is read in one round trip. The two see the same moment, hence the ALL.
+_NEXT = b"""
+    WITH marked AS (UPDATE outbox SET published_at = now() WHERE sequence = ANY($1::bigint[]))
+    SELECT sequence, event_id, routing_key, payload FROM outbox
+    WHERE published_at IS NULL AND sequence <> ALL($1::bigint[]) ORDER BY sequence LIMIT $2::bigint
 """
-_MARK = "UPDATE outbox SET published_at = now() WHERE sequence = ANY(%s)"
 _PRUNE = """
     DELETE FROM outbox WHERE sequence IN (
         SELECT sequence FROM outbox WHERE published_at < now() - make_interval(hours => %s) LIMIT %s)
 """
 
-_Row = tuple[int, UUID, str, bytes]
+
+class _Connection(BoundedConnection):
+    """What is pruned may take a while."""
+
+    answer_seconds = 60.0
 
 
 class Relay:
@@ -69,7 +76,7 @@ class Relay:
             while True:
                 _obey_cancellation()
                 try:
-                    connection = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True)
+                    connection = await _Connection.connect(self._conninfo, autocommit=True)
                     async with connection:
                         await connection.execute(_NOTICED_BY_SERVER)
                         # The outbox holds the events of every organization.
@@ -82,7 +89,7 @@ class Relay:
         finally:
             await asyncio.shield(self._publisher.stop())
 
-    async def _wait_for_turn(self, connection: psycopg.AsyncConnection) -> None:
+    async def _wait_for_turn(self, connection: _Connection) -> None:
         # Tried rather than waited for: a statement that waits for hours holds back vacuum.
         while True:
             cursor = await connection.execute("SELECT pg_try_advisory_lock(%s)", (RELAY_LOCK,))
@@ -91,7 +98,7 @@ class Relay:
                 return
             await asyncio.sleep(self._poll_seconds)
 
-    async def _lead(self, connection: psycopg.AsyncConnection) -> None:
+    async def _lead(self, connection: _Connection) -> None:
         log.info("relay_leads")
         # Listening starts before the first look, so nothing can commit unseen in between.
         await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(CHANNEL)))
@@ -117,23 +124,20 @@ class Relay:
             async for _ in connection.notifies(timeout=self._poll_seconds, stop_after=1):
                 pass
 
-    async def _drain(self, connection: psycopg.AsyncConnection) -> None:
+    async def _drain(self, connection: _Connection) -> None:
         """Publish everything that is waiting. Raises BrokerUnavailable, having marked what was confirmed."""
-        while rows := await self._waiting(connection):
+        confirmed: list[int] = []
+        while rows := await connection.ask(Question(_NEXT, (confirmed, BATCH))):
             _obey_cancellation()
-            confirmed: list[int] = []
+            confirmed = []
             try:
                 for sequence, event_id, routing_key, payload in rows:
                     await self._publisher.publish(routing_key, payload, event_id)
                     confirmed.append(sequence)
-            finally:
+            except BaseException:
                 if confirmed:
-                    await connection.execute(_MARK, (confirmed,))
-
-    @staticmethod
-    async def _waiting(connection: psycopg.AsyncConnection) -> list[_Row]:
-        cursor = await connection.execute(_UNPUBLISHED, (BATCH,))
-        return [(row[0], row[1], row[2], bytes(row[3])) for row in await cursor.fetchall()]
+                    await connection.ask(Question(_NEXT, (confirmed, 0)))
+                raise
 
     async def _back_off(self) -> None:
         await asyncio.sleep(self._retry_seconds)

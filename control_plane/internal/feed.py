@@ -11,21 +11,18 @@ from sqlalchemy import Integer, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from control_plane.central_points.tables import CentralPoint
-from control_plane.data_keys.repository import DataKeyRepository
 from control_plane.database.engine import scoped
 from control_plane.database.readers import Readers
 from control_plane.database.statements import Row, Statement
+from control_plane.internal import snapshots
+from control_plane.internal.kept_answers import Answer, KeptAnswers
 from control_plane.internal.shared_answers import SharedAnswers
-from control_plane.orchestrators.repository import OrchestratorRepository
 from control_plane.orchestrators.tables import Orchestrator
 from control_plane.organizations.tables import Organization
-from control_plane.provider_models.repository import ProviderModelRepository
 from control_plane.settings.repository import SettingsRepository
-from shared.errors import NotFound
 from shared.retention import OrganizationRetention, RetentionPage
-from shared.security.data_keys import data_keys_of
 from shared.security.organizations import OrganizationState
-from shared.snapshots import CentralPointChange, ChangePage, InstanceChange, OrchestratorSnapshot, WrappedDataKey
+from shared.snapshots import CentralPointChange, ChangePage, InstanceChange
 
 T = TypeVar("T", InstanceChange, CentralPointChange)
 
@@ -78,27 +75,32 @@ class WorkerFeed:
         self._consistent = engine.execution_options(isolation_level="REPEATABLE READ")
         self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._answers = SharedAnswers()
+        self._kept = KeptAnswers()
 
-    async def snapshot(self, instance_id: UUID) -> OrchestratorSnapshot:
-        """Raises NotFound for one that never was, is soft-deleted or purged."""
-        return await self._answers.get(
-            ("snapshot", instance_id), partial(self._snapshot, instance_id), suffices=self._is_newest
-        )
+    async def snapshot(self, instance_id: UUID, at_least: int = 0) -> bytes:
+        """An OrchestratorSnapshot as JSON: the newest, or for who names a revision one that is no older than that.
 
-    async def _is_newest(self, found: OrchestratorSnapshot) -> bool:
-        """Whether one that was put together for another worker is what this one would get."""
-        rows = await self._readers.read(None, _REVISION(instance_id=found.instance_id))
+        Raises NotFound for one that never was, is soft-deleted or purged.
+        """
+        if at_least and (kept := self._kept.find(instance_id, at_least)):
+            return kept.body
+        ask, suffices = partial(self._snapshot, instance_id), partial(self._suffices, instance_id, at_least)
+        answer: Answer = await self._answers.get(("snapshot", instance_id), ask, suffices=suffices)
+        return answer.body
+
+    async def _suffices(self, instance_id: UUID, at_least: int, found: Answer) -> bool:
+        """Whether one that was put together for another worker does for this one."""
+        if at_least:
+            return found.revision >= at_least
+        rows = await self._readers.read(None, _REVISION(instance_id=instance_id))
         return bool(rows) and found.revision >= rows[0][0]
 
-    async def _snapshot(self, instance_id: UUID) -> OrchestratorSnapshot:
-        async with AsyncSession(self._consistent) as session:
-            row = await session.get(Orchestrator, instance_id)
-            if row is None or row.is_deleted:
-                raise NotFound
-            definition = await OrchestratorRepository(session).definition(row)
-            found = definition.snapshot(await ProviderModelRepository(session).prices(definition.models()))
-            keys = await DataKeyRepository(session).by_id(data_keys_of(found.sealed_values()))
-        return msgspec.structs.replace(found, data_keys=tuple(WrappedDataKey(key.id, key.wrapped_key) for key in keys))
+    async def _snapshot(self, instance_id: UUID) -> Answer:
+        rows = await self._readers.read_at_once(None, *snapshots.questions(instance_id))
+        snapshot = snapshots.snapshot_of(*rows)
+        answer = Answer(snapshot.revision, msgspec.json.encode(snapshot))
+        self._kept.keep(instance_id, answer)
+        return answer
 
     async def retention(self, after: UUID | None, limit: int) -> RetentionPage:
         """What living organizations' settings say of how long they keep what was said."""

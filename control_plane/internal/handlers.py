@@ -3,7 +3,7 @@ from typing import Annotated
 from uuid import UUID
 
 import msgspec
-from litestar import Router, get, post
+from litestar import MediaType, Response, Router, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 
@@ -25,7 +25,7 @@ from shared.retention import RetentionPage
 from shared.security.api_keys import APIKeyRecord
 from shared.security.grants import Grant
 from shared.security.organizations import OrganizationState
-from shared.snapshots import ChangePage, OrchestratorSnapshot
+from shared.snapshots import ChangePage
 from shared.usage import Question, Uncounted
 
 DEFAULT_CHANGES = 500
@@ -33,15 +33,18 @@ MAX_CHANGES = 2000
 
 Since = Annotated[int, QueryParameter(name="since", ge=0, le=2**62)]
 ChangeLimit = Annotated[int, QueryParameter(name="limit", ge=1, le=MAX_CHANGES)]
+AtLeast = Annotated[int, QueryParameter(name="at_least", ge=0, le=2**62, description="A revision.")]
 After = Annotated[UUID | None, QueryParameter(name="after")]
 On = Annotated[date, QueryParameter(name="on")]
 OrgId = Annotated[UUID | None, QueryParameter(name="org_id")]
 
 
 @get("/snapshots/{instance_id:uuid}")
-async def snapshot(instance_id: FromPath[UUID], feed: NamedDependency[WorkerFeed]) -> OrchestratorSnapshot:
-    """Everything needed to build one instance, secrets sealed."""
-    return await feed.snapshot(instance_id)
+async def snapshot(
+    instance_id: FromPath[UUID], feed: NamedDependency[WorkerFeed], at_least: AtLeast = 0
+) -> Response[bytes]:
+    """Everything needed to build one instance, secrets sealed: an OrchestratorSnapshot."""
+    return Response(await feed.snapshot(instance_id, at_least), media_type=MediaType.JSON)
 
 
 @get("/changes")

@@ -3,12 +3,28 @@
 from collections.abc import Collection, Sequence
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import ARRAY, any_, bindparam, select
+from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from control_plane.database.direct import run
+from control_plane.database.rows import store
+from control_plane.database.statements import Statement
+from control_plane.llm_configs.records import COLUMNS, LLMConfigRecord
 from control_plane.llm_configs.tables import LLMConfig
 from control_plane.orchestrators.tables import Orchestrator, OrchestratorLLMConfig
 from shared.errors import NotFound
+
+_SHARED = Statement(
+    select(*COLUMNS)
+    .where(
+        LLMConfig.org_id == bindparam("org_id"),
+        LLMConfig.id == any_(bindparam("config_ids", type_=ARRAY(PG_UUID))),
+        LLMConfig.is_deleted.is_(False),
+    )
+    .order_by(LLMConfig.id)
+    .with_for_update(read=True, key_share=True)
+)
 
 
 class LLMConfigRepository:
@@ -30,15 +46,10 @@ class LLMConfigRepository:
             raise NotFound
         return config
 
-    async def find_shared(self, org_id: UUID, config_ids: Collection[UUID]) -> Sequence[LLMConfig]:
+    async def find_shared(self, org_id: UUID, config_ids: Collection[UUID]) -> list[LLMConfigRecord]:
         """Those of the given configs that exist, held against deletion until the transaction ends."""
-        query = (
-            select(LLMConfig)
-            .where(LLMConfig.org_id == org_id, LLMConfig.id.in_(config_ids), LLMConfig.is_deleted.is_(False))
-            .order_by(LLMConfig.id)
-            .with_for_update(read=True, key_share=True)
-        )
-        return (await self._session.execute(query)).scalars().all()
+        [rows] = await run(self._session, _SHARED(org_id=org_id, config_ids=[*config_ids]))
+        return [LLMConfigRecord(*row) for row in rows]
 
     async def page(self, org_id: UUID, *, after: UUID | None, limit: int) -> Sequence[LLMConfig]:
         query = (
@@ -62,5 +73,5 @@ class LLMConfigRepository:
         return (await self._session.execute(query)).scalars().all()
 
     async def add(self, config: LLMConfig) -> None:
-        self._session.add(config)
-        await self._session.flush()
+        """Raises IntegrityError."""
+        await store(self._session, config)

@@ -15,6 +15,7 @@ from control_plane.database.patches import apply_patch
 from control_plane.database.revisions import next_revision, require_match
 from control_plane.database.violations import taken, violations
 from control_plane.llm_configs.probe import ProbeRequest
+from control_plane.llm_configs.records import LLMConfigRecord
 from control_plane.llm_configs.repository import LLMConfigRepository
 from control_plane.llm_configs.schemas import LLMConfigBody, LLMConfigPatch
 from control_plane.llm_configs.tables import LLMConfig
@@ -123,7 +124,7 @@ class LLMConfigService:
 
     async def require(
         self, org_id: UUID, config_ids: Collection[UUID], *, field: str = "config.default_llm_config_id"
-    ) -> Sequence[LLMConfig]:
+    ) -> Sequence[LLMConfigRecord]:
         """The configs an orchestrator refers to, kept from being deleted until the transaction ends.
 
         Raises InvalidRequest naming every one that does not exist here or is disabled.

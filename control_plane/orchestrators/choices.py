@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from control_plane.llm_configs.records import LLMConfigRecord
 from control_plane.llm_configs.tables import LLMConfig
 from control_plane.plugins.catalogue import CatalogueEntry
 from shared.errors import FieldError, InvalidRequest, UnsupportedCombination
@@ -12,7 +13,7 @@ Model = tuple[Provider, str]
 """Whose it is and its name."""
 
 
-def check_models(framework: Framework, config: AnyConfig, configs: Iterable[LLMConfig]) -> None:
+def check_models(framework: Framework, config: AnyConfig, configs: Iterable[LLMConfig | LLMConfigRecord]) -> None:
     """Every node has a provider that the framework works with and a model name.
 
     Raises UnsupportedCombination or InvalidRequest naming the node.
@@ -40,7 +41,7 @@ def check_models(framework: Framework, config: AnyConfig, configs: Iterable[LLMC
         raise InvalidRequest("a model name is missing", errors=tuple(problems))
 
 
-def models_of(config: AnyConfig, configs: Iterable[LLMConfig]) -> frozenset[Model]:
+def models_of(config: AnyConfig, configs: Iterable[LLMConfig | LLMConfigRecord]) -> frozenset[Model]:
     """Every model that calls of the instance may go to, its fallback's included."""
     by_id = {config.id: config for config in configs}
     default = by_id[config.default_llm_config_id]

@@ -1,12 +1,14 @@
 """Everything one instance is built from, and what follows from it: its `config_hash` and its snapshot."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from control_plane.llm_configs.records import LLMConfigRecord
 from control_plane.llm_configs.tables import LLMConfig
 from control_plane.orchestrators.choices import Model, models_of
+from control_plane.orchestrators.reading import OrchestratorRecord
 from control_plane.orchestrators.tables import Orchestrator
 from control_plane.plugins.catalogue import CatalogueEntry
 from control_plane.plugins.settings import effective as effective_plugin_settings
@@ -17,13 +19,16 @@ from shared.orchestrator_config import read_stored
 from shared.pricing import ModelPrice
 from shared.snapshots import InstanceStatus, LLMConfigSnapshot, OrchestratorSnapshot, PluginSnapshot, Tier
 
+StoredRow = TypeVar("StoredRow", bound=Orchestrator | OrchestratorRecord)
+"""An instance as it is changed, or as it is only looked at."""
 
-class Definition(msgspec.Struct, frozen=True):
+
+class DefinitionOf(msgspec.Struct, Generic[StoredRow], frozen=True):
     """An instance's row with the rows it refers to, plugins in the instance's order, and the settings above it."""
 
-    row: Orchestrator
+    row: StoredRow
     plugins: Sequence[CatalogueEntry]
-    llm_configs: Sequence[LLMConfig]
+    llm_configs: Sequence[LLMConfig | LLMConfigRecord]
     cascade: Cascade
 
     def config_hash(self) -> str:
@@ -111,7 +116,11 @@ class Definition(msgspec.Struct, frozen=True):
         )
 
 
-def _llm_config_snapshot(config: LLMConfig) -> LLMConfigSnapshot:
+Definition = DefinitionOf[Orchestrator]
+"""One that is being changed, or what it refers to is."""
+
+
+def _llm_config_snapshot(config: LLMConfig | LLMConfigRecord) -> LLMConfigSnapshot:
     return LLMConfigSnapshot(
         id=config.id,
         provider=Provider(config.provider),

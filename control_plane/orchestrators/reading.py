@@ -66,7 +66,7 @@ class OrchestratorReader:
         self, org_id: UUID, *, status: InstanceStatus | None, q: str | None, after: UUID | None, limit: int
     ) -> list[OrchestratorRecord]:
         """Up to `limit + 1` instances in the order they were made; `q` is a part of the name, case aside."""
-        query = _RECORDS.where(Orchestrator.org_id == org_id).order_by(Orchestrator.id).limit(limit + 1)
+        query = RECORDS.where(Orchestrator.org_id == org_id).order_by(Orchestrator.id).limit(limit + 1)
         if status is not None:
             query = query.where(Orchestrator.status == status)
         if q:
@@ -88,7 +88,8 @@ _PLUGIN_IDS = func.array(
     .scalar_subquery()
 )
 _COLUMNS = [getattr(Orchestrator, name) for name in OrchestratorRecord.__struct_fields__ if name != "plugin_ids"]
-_RECORDS = select(*_COLUMNS, _PLUGIN_IDS).where(Orchestrator.is_deleted.is_(False))
+RECORDS = select(*_COLUMNS, _PLUGIN_IDS).where(Orchestrator.is_deleted.is_(False))
+"""An OrchestratorRecord from each row."""
 _RECORD = Statement(
-    _RECORDS.where(Orchestrator.org_id == bindparam("org_id"), Orchestrator.id == bindparam("instance_id"))
+    RECORDS.where(Orchestrator.org_id == bindparam("org_id"), Orchestrator.id == bindparam("instance_id"))
 )

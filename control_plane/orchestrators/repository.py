@@ -4,15 +4,19 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import cast
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Exists, String, delete, exists, func, literal, select, update
+from sqlalchemy import ARRAY, Exists, String, bindparam, delete, exists, func, literal, select, update
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.central_points.tables import CentralPoint
 from control_plane.database.base import revision_sequence
-from control_plane.database.locks import lock_definitions
+from control_plane.database.direct import run
+from control_plane.database.locks import definitions_lock
+from control_plane.database.rows import columns_of, opened, revise
+from control_plane.database.statements import Statement
 from control_plane.database.violations import taken, violations
 from control_plane.llm_configs.tables import LLMConfig
+from control_plane.orchestrators import parts
 from control_plane.orchestrators.definition import Definition
 from control_plane.orchestrators.tables import Orchestrator, OrchestratorLLMConfig, OrchestratorPlugin
 from control_plane.plugins.catalogue import CatalogueEntry, CatalogueRow, entry_of
@@ -22,6 +26,12 @@ from control_plane.settings.repository import SettingsRepository
 from shared.errors import NotFound, OrchestratorDeactivated
 from shared.frameworks import Provider
 from shared.snapshots import PluginSource
+
+_ANY = Statement(
+    select(*columns_of(Orchestrator)).where(
+        Orchestrator.org_id == bindparam("org_id"), Orchestrator.id == bindparam("instance_id")
+    )
+)
 
 
 class OrchestratorRepository:
@@ -39,12 +49,18 @@ class OrchestratorRepository:
 
     async def get_any_for_change(self, org_id: UUID, instance_id: UUID) -> Orchestrator:
         """The same for a deactivated or soft-deleted one too. Raises NotFound."""
-        await lock_definitions(self._session, org_id)
-        query = select(Orchestrator).where(Orchestrator.org_id == org_id, Orchestrator.id == instance_id)
-        row = (await self._session.execute(query)).scalar_one_or_none()
-        if row is None:
+        asked = _ANY(org_id=org_id, instance_id=instance_id)
+        _, found = await run(self._session, definitions_lock(org_id), asked)
+        if not found:
             raise NotFound
-        return row
+        return opened(self._session, Orchestrator, found[0])
+
+    async def get_definition_for_change(self, org_id: UUID, instance_id: UUID) -> Definition:
+        """The same as `get_for_change`, with what the instance refers to."""
+        asked = (_ANY(org_id=org_id, instance_id=instance_id), *parts.questions(instance_id))
+        _, found, *referred_to = await run(self._session, definitions_lock(org_id), *asked)
+        row = opened(self._session, Orchestrator, found[0]) if found else None
+        return parts.definition_of(_living(row), *referred_to)
 
     async def get_definition(self, org_id: UUID, instance_id: UUID) -> Definition:
         """To look at, without keeping anybody from changing it. Raises NotFound, OrchestratorDeactivated."""
@@ -78,14 +94,18 @@ class OrchestratorRepository:
         """Stored with the next flush."""
         self._session.add(row)
 
-    async def flush(self) -> None:
-        """Raises AlreadyExists."""
+    async def revise(self, row: Orchestrator, *, is_last: bool) -> None:
+        """Store it at its next revision; the transaction changes nothing after the last. Raises AlreadyExists."""
         with violations({"uq_orchestrator_instances_name_living": taken("name", "this name")}):
-            await self._session.flush()
+            await revise(self._session, row, is_last=is_last)
 
     async def use_plugins(self, instance_id: UUID, plugins: Sequence[CatalogueEntry]) -> None:
         """Replace the instance's plugins."""
         await self._session.execute(delete(OrchestratorPlugin).where(OrchestratorPlugin.instance_id == instance_id))
+        self.add_plugins(instance_id, plugins)
+
+    def add_plugins(self, instance_id: UUID, plugins: Sequence[CatalogueEntry]) -> None:
+        """The same of a new one."""
         self._session.add_all(
             OrchestratorPlugin(
                 instance_id=instance_id,
@@ -100,6 +120,11 @@ class OrchestratorRepository:
         """Replace the instance's references to llm_configs."""
         links = OrchestratorLLMConfig
         await self._session.execute(delete(links).where(links.instance_id == instance_id))
+        self.add_llm_configs(instance_id, config_ids)
+
+    def add_llm_configs(self, instance_id: UUID, config_ids: Collection[UUID]) -> None:
+        """The same of a new one."""
+        links = OrchestratorLLMConfig
         self._session.add_all(links(instance_id=instance_id, llm_config_id=i) for i in sorted(config_ids))
 
     async def users_of_llm_config(self, config_id: UUID) -> Sequence[Orchestrator]:
@@ -158,7 +183,7 @@ class OrchestratorRepository:
             query = query.where(Orchestrator.id > after)
         return (await self._session.execute(query)).scalars().all()
 
-    async def revise(self, hashes: Mapping[UUID, str]) -> None:
+    async def revise_all(self, hashes: Mapping[UUID, str]) -> None:
         """Give each instance its new hash and a revision of its own, in one statement.
 
         Whoever calls this has called `next_revision` in the transaction, which keeps the order of revisions.

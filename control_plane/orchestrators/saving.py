@@ -33,17 +33,17 @@ class DefinitionSaver:
         self._orchestrators = orchestrators
         self._clock = clock
 
-    async def save(self, definition: Definition, fact: Fact) -> UUID:
-        """The id of the operation that workers are told of. Raises AlreadyExists."""
-        definition.row.config_hash = definition.config_hash()
-        return await self.bump(definition.row, fact)
+    async def save(self, definition: Definition, fact: Fact, *, is_last: bool = True) -> UUID:
+        """The id of the operation that workers are told of. The transaction changes nothing after the last.
 
-    async def bump(self, row: Orchestrator, fact: Fact) -> UUID:
+        Raises AlreadyExists.
+        """
+        definition.row.config_hash = definition.config_hash()
+        return await self.bump(definition.row, fact, is_last=is_last)
+
+    async def bump(self, row: Orchestrator, fact: Fact, *, is_last: bool = True) -> UUID:
         """The same for a change that what is built does not depend on: status, tier, intent. Raises AlreadyExists."""
-        # The lock would otherwise begin with a flush of what is not complete yet.
-        with self._session.no_autoflush:
-            row.revision = await next_revision(self._session)
-        await self._orchestrators.flush()
+        await self._orchestrators.revise(row, is_last=is_last)
         operation_id = new_id()
         about: dict[str, Any] = {
             "event_id": new_id(),
@@ -90,7 +90,7 @@ class DefinitionSaver:
                 hashes[definition.row.id] = with_settings.config_hash()
         if hashes:
             await next_revision(self._session)
-            await self._orchestrators.revise(hashes)
+            await self._orchestrators.revise_all(hashes)
 
     async def reprice_users_of(self, provider: Provider, model_name: str) -> None:
         """A price changed in this transaction: every instance whose calls may go to the model gets a new revision, and
@@ -109,7 +109,7 @@ class DefinitionSaver:
         if not hashes:
             return
         await next_revision(self._session)
-        await self._orchestrators.revise(hashes)
+        await self._orchestrators.revise_all(hashes)
         await record(
             self._session,
             GlobalSettingsChanged(
@@ -128,10 +128,10 @@ class DefinitionSaver:
         """
         for row in await self._orchestrators.not_deleted(org_id):
             row.is_deleted, row.status = True, "inactive"
-            await self.bump(row, OrchestratorUnload)
+            await self.bump(row, OrchestratorUnload, is_last=False)
 
     async def _rebuild(self, rows: Sequence[Orchestrator]) -> None:
         definitions = [await self._orchestrators.definition(row) for row in rows]
         # Each gets a revision of its own, or a page of the change feed could end between two equal ones.
         for definition in definitions:
-            await self.save(definition, OrchestratorReload)
+            await self.save(definition, OrchestratorReload, is_last=False)

@@ -10,8 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.database.locks import lock_definitions
 from control_plane.database.revisions import require_match
+from control_plane.llm_configs.records import LLMConfigRecord
 from control_plane.llm_configs.service import LLMConfigService
-from control_plane.llm_configs.tables import LLMConfig
 from control_plane.orchestrators.choices import check_models, check_plugins
 from control_plane.orchestrators.definition import Definition
 from control_plane.orchestrators.plugins import InstancePlugins
@@ -74,8 +74,8 @@ class OrchestratorService:
         )
         with self._session.no_autoflush:
             self._orchestrators.add(row)
-            await self._orchestrators.use_plugins(instance_id, plugins)
-            await self._orchestrators.use_llm_configs(instance_id, config.llm_config_ids())
+            self._orchestrators.add_plugins(instance_id, plugins)
+            self._orchestrators.add_llm_configs(instance_id, config.llm_config_ids())
             return await self._saved(Definition(row, plugins, llm_configs, cascade), OrchestratorLoad)
 
     async def change(
@@ -113,7 +113,8 @@ class OrchestratorService:
         check_plugins(Mode(row.mode), config, definition.plugins)
         with self._session.no_autoflush:
             row.config = to_given(Mode(row.mode), config, raw)
-            await self._orchestrators.use_llm_configs(row.id, config.llm_config_ids())
+            if {used.id for used in llm_configs} != {used.id for used in definition.llm_configs}:
+                await self._orchestrators.use_llm_configs(row.id, config.llm_config_ids())
             return await self._saved(msgspec.structs.replace(definition, llm_configs=llm_configs), OrchestratorReload)
 
     async def set_status(
@@ -179,9 +180,9 @@ class OrchestratorService:
         return await self._saved(definition, OrchestratorReload)
 
     async def _opened(self, org_id: UUID, instance_id: UUID, if_match: str | None) -> Definition:
-        row = await self._orchestrators.get_for_change(org_id, instance_id)
-        require_match(if_match, row.revision)
-        return await self._orchestrators.definition(row)
+        definition = await self._orchestrators.get_definition_for_change(org_id, instance_id)
+        require_match(if_match, definition.row.revision)
+        return definition
 
     async def _saved(self, definition: Definition, fact: Fact) -> OrchestratorRecord:
         await self._saver.save(definition, fact)
@@ -189,7 +190,7 @@ class OrchestratorService:
 
     async def _checked(
         self, org_id: UUID, framework: Framework, mode: Mode, raw: dict[str, Any], cascade: Cascade
-    ) -> tuple[AnyConfig, Sequence[LLMConfig]]:
+    ) -> tuple[AnyConfig, Sequence[LLMConfigRecord]]:
         config = parse_config(mode, raw)
         require_free(mode, to_given(mode, config, raw), cascade)
         llm_configs = await self._llm_configs.require(org_id, config.llm_config_ids())

@@ -1,5 +1,6 @@
 """A catalogue row as the rest of the control plane knows it, whichever of the two tables it is in."""
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -40,23 +41,43 @@ class CatalogueEntry(msgspec.Struct, frozen=True):
         return f"{self.source}:{self.pid}@{self.version}"
 
 
+STORED = (
+    "id",
+    "pid",
+    "version",
+    "digest",
+    "package_key",
+    "default_settings",
+    "enabled",
+    "is_latest",
+    "lock",
+    "manifest",
+    "kind",
+    "mcp",
+)
+"""The columns that both tables have and an entry is made of."""
+
+
 def entry_of(row: CatalogueRow) -> CatalogueEntry:
+    return entry_of_values(
+        source_of(row),
+        row.org_id if isinstance(row, OrgPlugin) else None,
+        isinstance(row, SystemPlugin) and row.trusted,
+        [getattr(row, name) for name in STORED],
+    )
+
+
+def entry_of_values(source: str, org_id: UUID | None, trusted: bool, stored: Sequence[Any]) -> CatalogueEntry:
+    """The same of what was read without a row. `stored` are the values of STORED."""
+    *plain, manifest, kind, mcp = stored
     return CatalogueEntry(
-        id=row.id,
-        source=source_of(row),
-        org_id=row.org_id if isinstance(row, OrgPlugin) else None,
-        pid=row.pid,
-        version=row.version,
-        digest=row.digest,
-        package_key=row.package_key,
-        manifest=manifest_of(row),
-        default_settings=row.default_settings,
-        enabled=row.enabled,
-        is_latest=row.is_latest,
-        trusted=isinstance(row, SystemPlugin) and row.trusted,
-        lock=row.lock,
-        kind=msgspec.convert(row.kind, PluginKind),
-        mcp=msgspec.convert(row.mcp, MCPServer | None),
+        **dict(zip(STORED, plain, strict=False)),
+        source=msgspec.convert(source, PluginSource),
+        org_id=org_id,
+        manifest=msgspec.convert(manifest, PluginManifest),
+        trusted=trusted,
+        kind=msgspec.convert(kind, PluginKind),
+        mcp=msgspec.convert(mcp, MCPServer | None),
     )
 
 

@@ -1,15 +1,14 @@
 """Queries for the model catalogue."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.provider_models.tables import ProviderModel
 from shared.errors import NotFound
-from shared.frameworks import SAME_VENDOR, Provider
-from shared.pricing import ModelPrice
+from shared.frameworks import Provider
 
 
 class ProviderModelRepository:
@@ -34,29 +33,6 @@ class ProviderModelRepository:
         if after is not None:
             query = query.where(ProviderModel.id > after)
         return (await self._session.execute(query)).scalars().all()
-
-    async def prices(self, models: Collection[tuple[Provider, str]]) -> list[ModelPrice]:
-        """Of those of the models that have one. One that may no longer be chosen goes on having its price."""
-        vendors = {model: {model[0], SAME_VENDOR.get(model[0], model[0])} for model in models}
-        wanted = {(provider, name) for (_, name), providers in vendors.items() for provider in providers}
-        query = select(
-            ProviderModel.provider,
-            ProviderModel.model_name,
-            ProviderModel.input_price,
-            ProviderModel.output_price,
-            ProviderModel.cached_price,
-        ).where(
-            tuple_(ProviderModel.provider, ProviderModel.model_name).in_(wanted),
-            ProviderModel.input_price.is_not(None),
-            ProviderModel.output_price.is_not(None),
-        )
-        found = {(row.provider, row.model_name): row for row in await self._session.execute(query)}
-        prices = []
-        for provider, name in sorted(models):
-            row = found.get((provider, name)) or found.get((SAME_VENDOR.get(provider, provider), name))
-            if row is not None:
-                prices.append(ModelPrice(provider, name, row.input_price, row.output_price, row.cached_price))
-        return prices
 
     async def add(self, model: ProviderModel) -> None:
         self._session.add(model)

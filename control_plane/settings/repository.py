@@ -1,13 +1,15 @@
 """Queries for what the tiers say."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 from msgspec import UNSET
-from sqlalchemy import literal, select, union_all
+from sqlalchemy import CompoundSelect, bindparam, literal_column, select, union_all
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from control_plane.database.direct import run
+from control_plane.database.statements import Statement
 from control_plane.settings.cascade import Cascade, Tier, TierValue
 from control_plane.settings.tables import GlobalSetting, OrganizationSetting
 
@@ -21,15 +23,8 @@ class SettingsRepository:
         self._session = session
 
     async def cascade(self, org_id: UUID) -> Cascade:
-        """The tiers above an organization's instances, in one query: every snapshot needs them."""
-        everyone = select(literal(value=True), GlobalSetting.key, GlobalSetting.value, GlobalSetting.is_overridable)
-        own = select(
-            literal(value=False), OrganizationSetting.key, OrganizationSetting.value, OrganizationSetting.is_overridable
-        ).where(OrganizationSetting.org_id == org_id)
-        tiers: dict[bool, dict[str, TierValue]] = {True: {}, False: {}}
-        for is_global, key, value, is_overridable in await self._session.execute(union_all(everyone, own)):
-            tiers[is_global][key] = _said(value, is_overridable)
-        return Cascade(tiers[True], tiers[False])
+        """The tiers above an organization's instances, as they are stored."""
+        return cascade_of((await run(self._session, _ABOVE(org_id=org_id)))[0])
 
     async def global_rows(self) -> dict[str, GlobalSetting]:
         rows = (await self._session.execute(select(GlobalSetting))).scalars()
@@ -60,6 +55,25 @@ class SettingsRepository:
     def add(self, row: SettingRow) -> None:
         """Stored with the next flush."""
         self._session.add(row)
+
+
+def tiers_above(org_id: Any) -> CompoundSelect[Any]:
+    """What is said above the instances of the organization that an expression stands for, as `cascade_of` reads it."""
+    everyone = select(literal_column("true"), GlobalSetting.key, GlobalSetting.value, GlobalSetting.is_overridable)
+    own = select(
+        literal_column("false"), OrganizationSetting.key, OrganizationSetting.value, OrganizationSetting.is_overridable
+    ).where(OrganizationSetting.org_id == org_id)
+    return union_all(everyone, own)
+
+
+_ABOVE = Statement(tiers_above(bindparam("org_id")))
+
+
+def cascade_of(rows: Iterable[Sequence[Any]]) -> Cascade:
+    tiers: dict[bool, dict[str, TierValue]] = {True: {}, False: {}}
+    for is_global, key, value, is_overridable in rows:
+        tiers[is_global][key] = _said(value, is_overridable)
+    return Cascade(tiers[True], tiers[False])
 
 
 def tier_of(rows: Iterable[SettingRow]) -> Tier:

@@ -4,17 +4,20 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import msgspec
 
-from shared.events import decode_event
+from shared.events import OrchestratorLoad, OrchestratorReload, OrchestratorUnload, decode_event
 from shared.logging import get_logger
 
 FIRST_RETRY_SECONDS = 0.5
 MAX_RETRY_SECONDS = 5.0
 
-OnHint = Callable[[int], None]
-"""Takes the revision an event tells of. Returns at once."""
+OnHint = Callable[[int, UUID | None], None]
+"""Takes the revision an event tells of, and the instance if it is that of one. Returns at once."""
+
+_OF_INSTANCES = (OrchestratorLoad, OrchestratorReload, OrchestratorUnload)
 
 log = get_logger(__name__)
 
@@ -39,12 +42,13 @@ class BrokerListener(Protocol):
     async def is_connected(self) -> bool: ...
 
 
-def revision_of(payload: bytes) -> int:
-    """The revision an event tells of. Raises MalformedEvent."""
+def hint_of(payload: bytes) -> tuple[int, UUID | None]:
+    """What an event tells. Raises MalformedEvent."""
     try:
-        return decode_event(payload).revision
+        event = decode_event(payload)
     except msgspec.MsgspecError as error:
         raise MalformedEvent(str(error)) from None
+    return event.revision, event.instance_id if isinstance(event, _OF_INSTANCES) else None
 
 
 class EventConsumer:

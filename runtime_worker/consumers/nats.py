@@ -9,7 +9,7 @@ from faststream.nats import JStream, NatsBroker, NatsMessage
 from nats.js.api import ConsumerConfig, DeliverPolicy, StorageType, StreamConfig
 from nats.js.errors import BadRequestError
 
-from runtime_worker.consumers.base import MalformedEvent, OnHint, revision_of
+from runtime_worker.consumers.base import MalformedEvent, OnHint, hint_of
 from shared.events import DEAD_LETTERS
 from shared.events.topology import (
     DEAD_MAX_AGE_SECONDS,
@@ -85,7 +85,7 @@ class NatsListener:
 
     async def _handle(self, message: NatsMessage) -> None:
         try:
-            revision = revision_of(message.body)
+            hint = hint_of(message.body)
         except MalformedEvent as error:
             log.warning("event_dead_lettered", reason=str(error))
             if self._broker is not None:
@@ -93,7 +93,7 @@ class NatsListener:
             # Only now: a message that could not be put aside comes again.
             await message.ack()
             return
-        self._on_hint(revision)
+        self._on_hint(*hint)
         await message.ack()
 
     async def _reconnected(self) -> None:

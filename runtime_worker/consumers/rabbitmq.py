@@ -8,7 +8,7 @@ from typing import Any
 from faststream import AckPolicy
 from faststream.rabbit import Channel, ExchangeType, RabbitBroker, RabbitExchange, RabbitMessage, RabbitQueue
 
-from runtime_worker.consumers.base import MalformedEvent, OnHint, revision_of
+from runtime_worker.consumers.base import MalformedEvent, OnHint, hint_of
 from shared.events import DEAD_LETTERS, EXCHANGE
 from shared.events.topology import WORKER_QUEUE_EXPIRES_SECONDS, worker_queue
 from shared.logging import get_logger
@@ -77,12 +77,12 @@ class RabbitListener:
 
     async def _handle(self, message: RabbitMessage) -> None:
         try:
-            revision = revision_of(message.body)
+            hint = hint_of(message.body)
         except MalformedEvent as error:
             log.warning("event_dead_lettered", reason=str(error))
             await message.reject(requeue=False)
             return
-        self._on_hint(revision)
+        self._on_hint(*hint)
         await message.ack()
 
     def _reconnected(self, *_: Any) -> None:

@@ -140,8 +140,10 @@ class Builds:
     async def _refresh(self, entry: Entry) -> None:
         try:
             while entry.is_outdated and self._index.holds(entry):
-                async with self._fetch_slots:
-                    snapshot = await self._fetch(entry.instance_id)
+                snapshot = entry.snapshot
+                if snapshot is None or snapshot.revision < entry.revision:
+                    async with self._fetch_slots:
+                        snapshot = await self._fetch(entry.instance_id, entry.revision)
                 if snapshot.revision < entry.revision:
                     raise StoreUnavailable("the control plane does not show the newest configuration yet")
                 self._take_snapshot(snapshot)
@@ -195,7 +197,9 @@ class Builds:
         snapshot = entry.snapshot
         is_fresh = snapshot is None or snapshot.config_hash != entry.config_hash
         if snapshot is None or is_fresh:
-            snapshot = await self._fetch(entry.instance_id)
+            # Whoever waits for the first build may have changed it a moment ago, and wants to see that.
+            at_least = 0 if entry.current is None else entry.revision
+            snapshot = await self._fetch(entry.instance_id, at_least)
             if snapshot.revision < entry.revision:
                 raise StoreUnavailable("the control plane does not show the newest configuration yet")
             self._take_snapshot(snapshot)

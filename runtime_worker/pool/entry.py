@@ -1,7 +1,7 @@
 """What the pool knows of one instance, and the lease that keeps a built orchestrator alive while a run uses it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol
 from uuid import UUID
 
@@ -214,8 +214,13 @@ class Reports(Protocol):
     def forget(self, instance_id: UUID) -> None: ...
 
 
-SnapshotSource = Callable[[UUID], Awaitable[OrchestratorSnapshot]]
-"""Fetches the newest snapshot. Raises NotFound for one that is gone and StoreUnavailable when nobody answers."""
+class SnapshotSource(Protocol):
+    async def __call__(self, instance_id: UUID, at_least: int = 0) -> OrchestratorSnapshot:
+        """Fetch the newest snapshot, or for a revision one that is no older than that.
+
+        Raises NotFound for one that is gone and StoreUnavailable when nobody answers.
+        """
+        ...
 
 
 class Builder(Protocol):

@@ -1,7 +1,8 @@
 """The pool of orchestrators of this process: which instances exist, which are built, and who uses them."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from uuid import UUID
 
 import msgspec
@@ -16,6 +17,9 @@ from shared.clock import Clock
 from shared.errors import NotFound, OrchestratorDeactivated, OrchestratorNotLoaded, StoreUnavailable
 from shared.ids import new_id
 from shared.snapshots import InstanceChange, OrchestratorSnapshot
+
+MOST_AT_ONCE = 4
+"""Snapshots that are fetched because of what events told."""
 
 NO_SUCH_INSTANCE = "no such orchestrator"
 
@@ -96,6 +100,19 @@ class OrchestratorPool:
         elif entry.building is None:
             # Loaded on demand only: neither ready nor unloaded.
             self._reports.forget(entry.instance_id)
+
+    async def fetch_serving(self, told: Mapping[UUID, int]) -> None:
+        """Take in the newest snapshots of those that serve here and are older than the revision that was told.
+
+        One that cannot be had is left to the change feed, and so are all when they are many.
+        """
+        behind = [one for one in told.items() if self._is_behind(*one)]
+        if len(behind) <= MOST_AT_ONCE:
+            await asyncio.gather(*(self._fetch_if_there(*one) for one in behind))
+
+    def has_heard_of(self, instance_id: UUID, revision: int) -> bool:
+        """Whether nothing that the instance was until this revision is news."""
+        return self._index.known_revision(instance_id) >= revision
 
     def ownership_changed(self) -> None:
         """The set of live workers changed: build the hot-tier instances that are now ours."""
@@ -285,6 +302,13 @@ class OrchestratorPool:
             return False
         await asyncio.shield(self._builds.start(entry))
         return True
+
+    def _is_behind(self, instance_id: UUID, revision: int) -> bool:
+        return instance_id in self._index.hot and not self.has_heard_of(instance_id, revision)
+
+    async def _fetch_if_there(self, instance_id: UUID, revision: int) -> None:
+        with suppress(NotFound, StoreUnavailable):
+            self._take_snapshot(await self._fetch(instance_id, revision))
 
     async def _fetch_snapshot(self, instance_id: UUID) -> None:
         self._take_snapshot(await self._fetch(instance_id))

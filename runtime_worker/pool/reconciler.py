@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from uuid import UUID
 
 from runtime_worker.pool.central_points import CentralPoints
 from runtime_worker.pool.heap import Heap
@@ -22,7 +23,8 @@ log = get_logger(__name__)
 
 
 class Reconciler:
-    """Asks for changes every few seconds and when poked. While nobody answers, the pool keeps its last good state.
+    """Asks for changes every few seconds, when poked, and when events tell of more than it finds by itself.
+    While nobody answers, the pool keeps its last good state.
 
     `on_observed` is told whenever `observed_revision` rose.
     """
@@ -34,6 +36,10 @@ class Reconciler:
         self._heap = heap
         self._since = 0
         self._poked = asyncio.Event()
+        # What events told since the last turn, and whether that is not enough to go by.
+        self._told: dict[UUID, int] = {}
+        self._newest_told = 0
+        self._must_look = True
         self._caught_up = asyncio.Event()
         self._is_cut_off = False
         self._waiting: list[asyncio.Future[bool]] = []
@@ -54,13 +60,20 @@ class Reconciler:
         """Whether the last attempt found no control plane."""
         return self._is_cut_off
 
-    def hint(self, revision: int) -> None:
-        """An event says that something changed; one that is not news costs nothing."""
-        if revision > self._since:
-            self.poke()
+    def hint(self, revision: int, instance_id: UUID | None = None) -> None:
+        """An event says that something changed, and which instance; one that is not news costs nothing."""
+        if revision <= self._since:
+            return
+        if instance_id is None:
+            self._must_look = True
+        else:
+            self._told[instance_id] = max(revision, self._told.get(instance_id, 0))
+            self._newest_told = max(revision, self._newest_told)
+        self._poked.set()
 
     def poke(self) -> None:
         """Look now: an event may have been lost."""
+        self._must_look = True
         self._poked.set()
 
     async def look(self) -> bool:
@@ -80,7 +93,7 @@ class Reconciler:
         """Until cancelled."""
         while True:
             waiting, self._waiting = self._waiting, []
-            await self.catch_up()
+            await self.take_in()
             for waiter in waiting:
                 if not waiter.done():
                     waiter.set_result(not self._is_cut_off)
@@ -90,12 +103,42 @@ class Reconciler:
                 async with asyncio.timeout(POLL_SECONDS):
                     await self._poked.wait()
             except TimeoutError:
-                continue
+                self._must_look = True
+
+    async def take_in(self) -> None:
+        """Learn all that there is to know by now: from the instances that events named, or from the change feed."""
+        if self._must_look or not await self._follow():
+            await self.catch_up()
+
+    async def _follow(self) -> bool:
+        """Fetch what serves here and has changed; whether that was all that changed.
+
+        It saves the way to the feed and back. Revisions become visible in their order, each is that of one thing, and
+        the fetched snapshot is the truth about it: who knows everything before an instance's revision and its snapshot
+        knows everything up to it.
+        """
+        self._poked.clear()
+        told, self._told = self._told, {}
+        newest = self._newest_told
+        await self._pool.fetch_serving(told)
+        since = self._since
+        for instance_id, revision in sorted(told.items(), key=lambda told: told[1]):
+            if revision == since + 1 and self._pool.has_heard_of(instance_id, revision):
+                since = revision
+        self._observe(since)
+        return self._since >= newest
+
+    def _observe(self, revision: int) -> None:
+        if revision > self._since:
+            self._since = revision
+            self.on_observed()
 
     async def catch_up(self) -> None:
         """Apply everything after the last revision seen, oldest first."""
         # Cleared before asking: a hint that comes while the answer travels must lead to another look.
         self._poked.clear()
+        self._told.clear()
+        self._must_look = False
         try:
             while True:
                 page = await self._changes(self._since, PAGE_SIZE)
@@ -103,9 +146,7 @@ class Reconciler:
                     self._pool.apply(change)
                 for point in page.central_points:
                     self._points.apply(point)
-                if page.next_since > self._since:
-                    self._since = page.next_since
-                    self.on_observed()
+                self._observe(page.next_since)
                 if not page.has_more:
                     break
         except StoreUnavailable as error:

@@ -146,7 +146,7 @@ class Instances:
             is_unloaded=False,
         )
 
-    async def fetch(self, instance_id: UUID) -> OrchestratorSnapshot:
+    async def fetch(self, instance_id: UUID, at_least: int = 0) -> OrchestratorSnapshot:
         try:
             return msgspec.json.decode(self._encoded[instance_id], type=OrchestratorSnapshot)
         except KeyError:

@@ -22,7 +22,9 @@ TOKEN = "worker-token-of-the-tests-0123456789abcdef"
 
 
 class FakeControlPlane:
-    """`put` publishes an instance at the next revision; `away` refuses every request with a 503."""
+    """`put` publishes an instance at the next revision; `is_away` refuses every request with a 503, and
+    `is_feed_away` those for changes.
+    """
 
     def __init__(self) -> None:
         self.snapshots: dict[UUID, OrchestratorSnapshot] = {}
@@ -39,6 +41,7 @@ class FakeControlPlane:
         self.purges: dict[UUID, PendingPurge] = {}
         self.purge_reports: list[tuple[UUID, PurgeReport]] = []
         self.is_away = False
+        self.is_feed_away = False
         self.revision = 0
         self._deleted: dict[UUID, tuple[OrchestratorSnapshot, int]] = {}
         self._runner: web.AppRunner | None = None
@@ -114,6 +117,8 @@ class FakeControlPlane:
 
     async def _changes(self, request: web.Request) -> web.Response:
         self._check(request)
+        if self.is_feed_away:
+            raise web.HTTPServiceUnavailable
         since, limit = int(request.query["since"]), int(request.query["limit"])
         rows: list[InstanceChange | CentralPointChange] = [*self.points.values()]
         rows += [_change(s, s.revision) for s in self.snapshots.values()]

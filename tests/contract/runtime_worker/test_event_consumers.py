@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from uuid import UUID
 
 import aio_pika
 import pytest
@@ -35,9 +36,14 @@ class Ear:
 
     def __init__(self, url: str, worker_id: str) -> None:
         self.heard: list[int] = []
+        self.instances: list[UUID | None] = []
         self.connections = 0
-        listener = listener_for(url, worker_id, self.heard.append, self._connected)
+        listener = listener_for(url, worker_id, self._hear, self._connected)
         self.consumer = EventConsumer(listener, self._connected)
+
+    def _hear(self, revision: int, instance_id: UUID | None) -> None:
+        self.heard.append(revision)
+        self.instances.append(instance_id)
 
     def _connected(self) -> None:
         self.connections += 1
@@ -134,9 +140,10 @@ async def test_every_worker_hears_every_event_of_every_kind(broker_url: str) -> 
             digest="0" * 64,
         )
         async with speaker(broker_url) as voice:
-            for event in (reload_event(1), changed):
+            for event in (reloaded := reload_event(1), changed):
                 await voice.say(routing_key(event), encode_event(event))
         await one.until(lambda: sorted(one.heard) == sorted(two.heard) == [1, 2])
+        assert dict(zip(one.heard, one.instances, strict=True)) == {1: reloaded.instance_id, 2: None}
 
 
 async def test_what_is_none_of_our_events_goes_to_the_dead_letters_once(broker_url: str) -> None:

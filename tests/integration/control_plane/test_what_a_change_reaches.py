@@ -39,7 +39,7 @@ class FollowingPool:
         )
         self.reconciler = Reconciler(self.pool, CentralPoints(), self._changes, Heap(is_idle=lambda: False))
 
-    async def _snapshot(self, instance_id: UUID) -> OrchestratorSnapshot:
+    async def _snapshot(self, instance_id: UUID, at_least: int = 0) -> OrchestratorSnapshot:
         return await snapshot_of(self.http, str(instance_id))
 
     async def _changes(self, since: int, limit: int) -> ChangePage:

@@ -195,3 +195,29 @@ async def test_a_worker_reads_grants_from_the_truth(
     assert (await grant(shop.member, org_id=org_id)).role is None
     nobody = await http.get(f"/internal/grants/{new_id()}", headers=WORKER)
     assert msgspec.json.decode(nobody.content, type=Grant).is_alive is False
+
+
+async def test_who_names_a_revision_gets_nothing_older_and_who_names_none_the_newest(
+    shop: Workshop, http: httpx.AsyncClient, root: Caller
+) -> None:
+    made = await shop.orchestrator()
+    path = f"/internal/snapshots/{made['instance_id']}"
+
+    async def revision(at_least: int) -> int:
+        answer = await http.get(path, params={"at_least": at_least} if at_least else {}, headers=WORKER)
+        return msgspec.json.decode(answer.content, type=OrchestratorSnapshot).revision
+
+    known = made["revision"]
+    assert await revision(known) == known
+    for number in range(3):
+        changed = (await shop.admin.patch(shop.at(made), {"whoami": f"number {number}"})).json()["revision"]
+        # Whatever was given out a moment ago.
+        assert await revision(known) in (known, changed)
+        assert await asyncio.gather(*(revision(changed) for _ in range(4))) == [changed] * 4
+        assert await revision(0) == changed
+        known = changed
+    await root.delete(shop.at(made))
+    await root.delete(shop.at(made))
+    told = (await changes_since(http, known)).changes[0].revision
+    for at_least in (0, told):
+        assert (await http.get(path, params={"at_least": at_least}, headers=WORKER)).status_code == 404

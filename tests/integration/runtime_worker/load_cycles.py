@@ -115,7 +115,7 @@ class Cycles:
         if is_deleted:
             del self._snapshots[snapshot.instance_id]
 
-    async def _fetch(self, instance_id: UUID) -> OrchestratorSnapshot:
+    async def _fetch(self, instance_id: UUID, at_least: int = 0) -> OrchestratorSnapshot:
         return self._snapshots[instance_id]
 
 

@@ -34,6 +34,31 @@ def publish(worker: RunningWorker, control_plane: FakeControlPlane) -> Callable[
     return change
 
 
+async def test_what_serves_here_follows_its_event_without_the_change_feed(
+    worker: RunningWorker, control_plane: FakeControlPlane, member: Caller, instance: OrchestratorSnapshot
+) -> None:
+    reconciler, pool = worker.worker.reconciler, worker.worker.pool
+    assert (await member.chat(instance.instance_id, "hi"))[0] == 200
+    await reconciler.look()
+    control_plane.is_feed_away = True
+    for changes in ({"name": "Renamed"}, {"is_unloaded": True}):
+        stored = control_plane.put(instance, **changes)
+        reconciler.hint(stored.revision, stored.instance_id)
+        await eventually(lambda revision=stored.revision: reconciler.observed_revision == revision)
+        assert pool.has_heard_of(stored.instance_id, stored.revision)
+    assert (await member.chat(instance.instance_id, "hi"))[0] == 503
+
+    # Whoever missed what came in between must not take the last for all.
+    other = control_plane.put(instance_snapshot(llm_config_snapshot("http://model.test/v1"), org_id=instance.org_id))
+    stored = control_plane.put(instance)
+    reconciler.hint(stored.revision, stored.instance_id)
+    await eventually(lambda: reconciler.is_cut_off)
+    assert reconciler.observed_revision < other.revision
+    control_plane.is_feed_away = False
+    assert await reconciler.look()
+    assert pool.has_heard_of(other.instance_id, other.revision)
+
+
 @pytest.mark.parametrize(
     ("changes", "status", "code"),
     [

@@ -70,7 +70,7 @@ class Truth:
         self.snapshots: dict[UUID, OrchestratorSnapshot] = {}
         self.deleted: dict[UUID, int] = {}
 
-    async def snapshot(self, instance_id: UUID) -> OrchestratorSnapshot:
+    async def snapshot(self, instance_id: UUID, at_least: int = 0) -> OrchestratorSnapshot:
         await asyncio.sleep(0)
         if self.is_away:
             raise StoreUnavailable("away")
@@ -118,7 +118,7 @@ class Worker:
         self.topology.report_all = self.pool.report_all
         self.reconciler = Reconciler(self.pool, CentralPoints(), truth.changes, Heap(is_idle=lambda: False))
         self.reconciler.on_observed = self.topology.observed
-        self.inbox: list[int] = []
+        self.inbox: list[tuple[int, UUID]] = []
         self.served: dict[UUID, int] = {}
 
     def _describe(self) -> WorkerRecord:
@@ -128,8 +128,13 @@ class Worker:
         )
 
     async def reconcile(self) -> None:
-        """One turn of the reconciler's loop."""
-        await self.reconciler.catch_up()
+        """One turn of the reconciler's loop, which nothing woke."""
+        self.reconciler.poke()
+        await self.follow()
+
+    async def follow(self) -> None:
+        """The same after an event."""
+        await self.reconciler.take_in()
         self.pool.maintain()
 
 
@@ -139,7 +144,7 @@ class ConvergenceMachine(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.clock = ManualClock()
         self.truth, self.registry = Truth(), Registry()
-        self.outbox: list[int] = []
+        self.outbox: list[tuple[int, UUID]] = []
         self.is_broker_away = False
         self.workers: list[Worker] = []
         self.started = 0
@@ -159,12 +164,20 @@ class ConvergenceMachine(RuleBasedStateMachine):
 
     # --- what admins do ---
 
-    @rule(number=NUMBERS, tier=st.sampled_from(["hot", "demand"]), version=st.integers(0, 2), unloaded=st.booleans())
-    def change(self, number: int, tier: Any, version: int, unloaded: bool) -> None:
+    @rule(
+        number=NUMBERS,
+        tier=st.sampled_from(["hot", "demand"]),
+        version=st.integers(0, 2),
+        unloaded=st.booleans(),
+        skipped=st.sampled_from([0, 0, 1]),
+        told=st.sampled_from([True, True, False]),
+    )
+    def change(self, number: int, tier: Any, version: int, unloaded: bool, skipped: int, told: bool) -> None:
+        """Some revisions are nobody's, and of some changes no event tells."""
         instance_id = UUID(int=number)
         if instance_id in self.truth.deleted:
             return
-        self.truth.revision += 1
+        self.truth.revision += 1 + skipped
         self.truth.snapshots[instance_id] = msgspec.structs.replace(
             TEMPLATE,
             instance_id=instance_id,
@@ -173,13 +186,14 @@ class ConvergenceMachine(RuleBasedStateMachine):
             is_unloaded=unloaded,
             config_hash=config_hash([number, version]),
         )
-        self.outbox.append(self.truth.revision)
+        if told:
+            self.outbox.append((self.truth.revision, instance_id))
 
     @rule(number=NUMBERS)
     def delete(self, number: int) -> None:
         instance_id = UUID(int=number)
         if instance_id in self.truth.snapshots and instance_id not in self.truth.deleted:
-            self.change(number, "demand", 0, False)
+            self.change(number, "demand", 0, False, 0, True)
             self.truth.deleted[instance_id] = self.truth.revision
 
     # --- what happens to events ---
@@ -197,11 +211,11 @@ class ConvergenceMachine(RuleBasedStateMachine):
         if not worker.inbox:
             return
         place = data.draw(st.integers(0, len(worker.inbox) - 1))
-        revision = worker.inbox[place] if fate == "arrives again later" else worker.inbox.pop(place)
+        event = worker.inbox[place] if fate == "arrives again later" else worker.inbox.pop(place)
         if fate != "is lost":
-            worker.reconciler.hint(revision)
+            worker.reconciler.hint(*event)
             if worker.reconciler._poked.is_set():
-                self.do(worker.reconcile())
+                self.do(worker.follow())
 
     # --- who is away ---
 

@@ -91,7 +91,7 @@ class PoolMachine(RuleBasedStateMachine):
     def do(self, work: Coroutine[Any, Any, T]) -> T:
         return self.loop.run_until_complete(work)
 
-    async def fetch(self, instance_id: UUID) -> OrchestratorSnapshot:
+    async def fetch(self, instance_id: UUID, at_least: int = 0) -> OrchestratorSnapshot:
         await asyncio.sleep(0)
         if self.is_away:
             raise StoreUnavailable("away")

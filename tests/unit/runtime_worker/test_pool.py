@@ -30,7 +30,7 @@ class ControlPlane:
         self.fetched: list[UUID] = []
         self.is_away = False
 
-    async def fetch(self, instance_id: UUID) -> OrchestratorSnapshot:
+    async def fetch(self, instance_id: UUID, at_least: int = 0) -> OrchestratorSnapshot:
         self.fetched.append(instance_id)
         await asyncio.sleep(0)
         if self.is_away:

@@ -1,0 +1,129 @@
+"""Rows that people change often: read and written past the ORM, and yet its objects, so that the audit sees what is
+changed of them. For tables with the columns of `Identified`, `Timestamped` and `Revised`.
+"""
+
+from collections.abc import Awaitable, Callable
+from functools import lru_cache
+from typing import Any, TypeVar, cast
+
+import msgspec
+from sqlalchemy import JSON, bindparam, insert, inspect, literal_column, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import make_transient, make_transient_to_detached
+
+from control_plane.database.base import Base
+from control_plane.database.changes import remember
+from control_plane.database.direct import run, run_with_company
+from control_plane.database.revisions import NEXT, next_revision
+from control_plane.database.statements import Row, Statement
+
+T = TypeVar("T", bound=Base)
+Run = Callable[..., Awaitable[list[list[Row]]]]
+
+
+@lru_cache
+def columns_of(table: type[Base]) -> tuple[Any, ...]:
+    """All of them, to be selected for `opened`."""
+    return tuple(getattr(table, attribute.key) for attribute in inspect(table).column_attrs)
+
+
+def opened(session: AsyncSession, table: type[T], values: Row) -> T:
+    """The row as a `select` of the session's own would give it, of the values of `columns_of`."""
+    row = table(**{column.key: value for column, value in zip(columns_of(table), values, strict=True)})
+    known = session.sync_session.identity_map.get(inspect(table).identity_key_from_instance(row))
+    if known is not None:
+        return cast("T", known)
+    make_transient_to_detached(row)
+    session.add(row)
+    return row
+
+
+async def revise(session: AsyncSession, row: Base, *, is_last: bool) -> None:
+    """Give a row the next revision, as `next_revision`, and store it with everything that is not stored yet. All that
+    is changed of a row that was there before is one round trip.
+
+    `is_last` says that the transaction locks nothing after it, and may take the end of the audit chain along: whoever
+    waits for that holds other locks.
+
+    Raises IntegrityError.
+    """
+    its, state = cast("Any", row), inspect(row)
+    # The lock would otherwise begin with a flush of what is not complete yet.
+    with session.no_autoflush:
+        if state.persistent:
+            # What is flushed below locks what it refers to.
+            is_alone = is_last and not (session.new or session.deleted)
+            await _update(session, its, state, run_with_company if is_alone else run)
+        else:
+            its.revision = await next_revision(session)
+    if session.new or session.dirty or session.deleted:
+        await session.flush()
+
+
+async def store(session: AsyncSession, row: Base) -> None:
+    """Store a new row that no session knows yet; from then on it is one of this session's. One round trip, after which
+    the transaction locks nothing: it may take the end of the audit chain along.
+
+    Raises IntegrityError.
+    """
+    remember(session.sync_session, row, "insert")
+    state: Any = inspect(row)
+    for key, column in _defaults(type(row)):
+        if key not in state.dict:
+            setattr(row, key, column.default.arg if column.default.is_scalar else column.default.arg(None))
+    given = [column.key for column in columns_of(type(row)) if column.key in state.dict]
+    stored, returned = _insertion(type(row), tuple(given))
+    [[values]] = await run_with_company(session, stored(**{key: _written(state, key) for key in given}))
+    for key, value in zip(returned, values, strict=True):
+        setattr(row, key, value)
+    make_transient_to_detached(row)
+    session.add(row)
+
+
+async def _update(session: AsyncSession, row: Any, state: Any, run: Run) -> None:
+    remember(session.sync_session, row, "update")
+    changed = sorted(key for key in state.committed_state if state.attrs[key].history.added)
+    values = {key: _written(state, key) for key in changed}
+    table: type[Base] = type(row)
+    stored = _statement(table, tuple(changed))(row_id=row.id, **values)
+    _, [(revision, updated_at)] = await run(session, NEXT(), stored)
+    row.revision, row.updated_at = revision, updated_at
+    # The session's state of it is now what was stored.
+    make_transient(row)
+    make_transient_to_detached(row)
+    session.add(row)
+
+
+def _written(state: Any, key: str) -> Any:
+    value = state.dict[key]
+    if value is not None and isinstance(state.mapper.columns[key].type, JSON):
+        return msgspec.json.encode(value).decode()
+    return value
+
+
+@lru_cache(maxsize=256)
+def _statement(of: type[Base], changed: tuple[str, ...]) -> Statement:
+    table: Any = of
+    # The number that was just taken: by this transaction, which holds the lock.
+    values: dict[str, Any] = {
+        "revision": literal_column("currval('revision_seq')"),
+        **{key: bindparam(key) for key in changed},
+    }
+    stored = update(table).where(table.id == bindparam("row_id")).values(values)
+    return Statement(stored.returning(table.revision, table.updated_at))
+
+
+@lru_cache
+def _defaults(table: type[Base]) -> list[tuple[str, Any]]:
+    """The columns whose default is made here, and not by PostgreSQL."""
+    columns: Any = inspect(table).columns
+    return [(key, column) for key, column in columns.items() if column.default and not column.default.is_sequence]
+
+
+@lru_cache(maxsize=256)
+def _insertion(of: type[Base], given: tuple[str, ...]) -> tuple[Statement, tuple[str, ...]]:
+    """The statement, and what it returns: what PostgreSQL makes up, or leaves empty."""
+    table: Any = of
+    returned = tuple(column.key for column in columns_of(of) if column.key not in given)
+    stored = insert(table).values({key: bindparam(key) for key in given})
+    return Statement(stored.returning(*(getattr(table, key) for key in returned))), returned
