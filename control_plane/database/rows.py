@@ -32,7 +32,7 @@ def opened(session: AsyncSession, table: type[T], values: Row) -> T:
     row = table(**{column.key: value for column, value in zip(columns_of(table), values, strict=True)})
     known = session.sync_session.identity_map.get(inspect(table).identity_key_from_instance(row))
     if known is not None:
-        return cast("T", known)
+        return known
     make_transient_to_detached(row)
     session.add(row)
     return row

@@ -1,6 +1,7 @@
 """What the models of one instance cost."""
 
 from collections.abc import Collection, Iterable
+from typing import Any
 
 from sqlalchemy import Select, select
 
@@ -10,7 +11,7 @@ from shared.frameworks import SAME_VENDOR, Provider
 from shared.pricing import ModelPrice
 
 
-def priced_models() -> Select[*tuple[object, ...]]:
+def priced_models() -> Select[*tuple[Any, ...]]:
     """Those that have a price, as `prices_of` reads them. One that may no longer be chosen goes on having its price."""
     return select(
         ProviderModel.provider,
