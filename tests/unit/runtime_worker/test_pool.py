@@ -1,118 +1,18 @@
+"""One instance in the pool: what serves while it changes, is built, fails, or nobody can be asked."""
+
 import asyncio
 from decimal import Decimal
-from typing import Any
 from uuid import UUID
 
 import msgspec
 import pytest
 
-from runtime_worker.pool.eviction import PoolLimits
-from runtime_worker.pool.pool import OrchestratorPool
-from runtime_worker.pool.preparation import NOTHING, Prewarming
 from shared.errors import NotFound, OrchestratorBuildFailed, StoreUnavailable
 from shared.frameworks import Provider
 from shared.pricing import ModelPrice
-from shared.snapshots import InstanceChange, OrchestratorSnapshot, Tier
-from shared.workers import InstanceState
-from tests.fakes.clock import ManualClock
-from tests.fakes.instances import instance_snapshot, llm_config_snapshot
-from tests.fakes.orchestrators import ScriptedBuilder
+from tests.unit.runtime_worker.pools import Setup, ticks
 
 PRICE = ModelPrice(Provider.OPENAI, "m", Decimal(1), Decimal(2))
-LIMITS = PoolLimits()
-
-
-class ControlPlane:
-    """The instances as they are, one revision after the other."""
-
-    def __init__(self) -> None:
-        self.snapshots: dict[UUID, OrchestratorSnapshot] = {}
-        self.fetched: list[UUID] = []
-        self.is_away = False
-
-    async def fetch(self, instance_id: UUID, at_least: int = 0) -> OrchestratorSnapshot:
-        self.fetched.append(instance_id)
-        await asyncio.sleep(0)
-        if self.is_away:
-            raise StoreUnavailable("the control plane does not answer")
-        if instance_id not in self.snapshots:
-            raise NotFound
-        return self.snapshots[instance_id]
-
-    def put(self, snapshot: OrchestratorSnapshot) -> InstanceChange:
-        self.snapshots[snapshot.instance_id] = snapshot
-        return InstanceChange(
-            snapshot.instance_id,
-            snapshot.org_id,
-            snapshot.revision,
-            snapshot.config_hash,
-            snapshot.status,
-            snapshot.tier,
-            snapshot.is_unloaded,
-        )
-
-
-class Reports:
-    def __init__(self) -> None:
-        self.told: list[InstanceState] = []
-
-    def tell(self, state: InstanceState) -> None:
-        self.told.append(state)
-
-    def forget(self, instance_id: UUID) -> None:
-        self.told.clear()
-
-
-class Setup:
-    def __init__(self, limits: PoolLimits = LIMITS, prewarming: Prewarming = NOTHING) -> None:
-        self.builder = ScriptedBuilder()
-        self.control_plane = ControlPlane()
-        self.clock = ManualClock()
-        self.reports = Reports()
-        self.snapshot = msgspec.structs.replace(
-            instance_snapshot(llm_config_snapshot("http://model.test/v1")), tier="demand", config_hash="A"
-        )
-        self.pool = OrchestratorPool(
-            self.builder,
-            self.control_plane.fetch,
-            self.clock,
-            self.reports,
-            limits=limits,
-            owns=lambda _: True,
-            prewarming=prewarming,
-        )
-
-    def change(self, revision: int, config_hash: str) -> None:
-        self.snapshot = msgspec.structs.replace(self.snapshot, revision=revision, config_hash=config_hash)
-        self.pool.apply(self.control_plane.put(self.snapshot))
-
-    def many(self, count: int, *, tier: Tier, org_id: UUID | None = None) -> list[InstanceChange]:
-        """Other instances, each of an organization of its own unless one is given."""
-        return [
-            self.control_plane.put(
-                msgspec.structs.replace(
-                    self.snapshot,
-                    instance_id=UUID(int=number),
-                    org_id=org_id or UUID(int=1000 + number),
-                    revision=number,
-                    config_hash=f"{number}",
-                    tier=tier,
-                )
-            )
-            for number in range(1, count + 1)
-        ]
-
-    async def served(self) -> str:
-        lease = await self.pool.lease(self.snapshot.instance_id, self.snapshot.org_id)
-        lease.release()
-        return lease.snapshot.config_hash
-
-    async def until(self, *hashes: str) -> None:
-        async with asyncio.timeout(5):
-            while self.builder.builds != list(hashes):
-                await asyncio.sleep(0)
-            while any(entry.building for entry in self.pool._index.all()):
-                await asyncio.sleep(0)
 
 
 @pytest.fixture
@@ -310,100 +210,3 @@ async def test_what_failed_without_the_control_plane_is_tried_as_soon_as_it_is_b
         await setup.served()
     setup.pool.source_is_back()
     assert await setup.served() == "A"
-
-
-async def test_pinned_instances_are_built_while_there_is_room_and_not_to_push_each_other_out() -> None:
-    setup = Setup(limits=PoolLimits(max_hot_pool_size=2))
-    changes = setup.many(6, tier="hot")
-    for change in changes:
-        setup.pool.apply(change)
-    for _ in range(3):
-        await ticks(200)
-        setup.clock.advance(100)
-        setup.pool.maintain()
-    assert len(setup.builder.builds) == 2
-    assert (setup.pool.counts().hot, setup.pool.build_queue_length, setup.pool.hot_fill) == (2, 0, 1.0)
-
-
-async def test_what_was_used_last_is_built_first() -> None:
-    setup = Setup()
-    changes = setup.many(6, tier="hot")
-    setup.pool.remember([changes[4].instance_id, changes[1].instance_id])
-    for change in changes:
-        setup.pool.apply(change)
-    await ticks(200)
-    assert setup.builder.builds[:2] == [changes[4].config_hash, changes[1].config_hash]
-    assert len(setup.builder.builds) == 6
-    assert setup.pool.is_prepared
-
-
-async def test_a_request_overtakes_what_nobody_has_asked_for() -> None:
-    setup = Setup()
-    setup.builder.may_finish.clear()
-    changes = setup.many(20, tier="hot")
-    for change in changes:
-        setup.pool.apply(change)
-    await ticks()
-    setup.change(100, "asked for")
-    asking = asyncio.create_task(setup.served())
-    await ticks()
-    assert setup.pool.build_queue_length == 18
-    setup.builder.may_finish.set()
-    assert await asking == "asked for"
-    assert setup.builder.builds.index("asked for") <= 2
-    await setup.pool.close()
-
-
-async def test_slow_builds_of_one_organization_do_not_hold_up_those_of_another() -> None:
-    setup = Setup()
-    setup.builder.may_finish.clear()
-    slow = setup.many(20, tier="demand", org_id=UUID(int=77))
-    for change in slow:
-        setup.pool.apply(change)
-    asking = [asyncio.create_task(setup.pool.lease(change.instance_id, change.org_id)) for change in slow]
-    await ticks()
-    setup.change(100, "another's")
-    other = asyncio.create_task(setup.served())
-    await ticks()
-    setup.builder.may_finish.set()
-    await other
-    assert setup.builder.builds.index("another's") <= 2
-    for lease in await asyncio.gather(*asking):
-        lease.release()
-    await setup.pool.close()
-
-
-@pytest.mark.parametrize(("which", "expected"), [("recent", {4, 5}), ("all", {0, 1, 2, 3, 4, 5}), ("none", set())])
-async def test_snapshots_are_fetched_before_anybody_asks_as_the_settings_say(which: Any, expected: set[int]) -> None:
-    setup = Setup(prewarming=Prewarming(which, 2))
-    changes = setup.many(6, tier="demand")
-    setup.pool.remember([changes[4].instance_id])
-    for change in changes:
-        setup.pool.apply(change)
-    setup.pool.prewarm()
-    await ticks(100)
-    assert set(setup.control_plane.fetched) == {changes[number].instance_id for number in expected}
-    assert (setup.pool.counts().warm, setup.builder.builds) == (len(expected), [])
-
-
-async def test_too_much_memory_sends_the_least_recently_used_away_and_keeps_what_runs() -> None:
-    setup = Setup(limits=PoolLimits(max_memory_bytes=100))
-    changes = setup.many(3, tier="demand")
-    setup.builder.sizes = {change.instance_id: 60 for change in changes}
-    leases = []
-    for change in changes:
-        setup.pool.apply(change)
-        leases.append(await setup.pool.lease(change.instance_id, change.org_id))
-        setup.clock.advance(1)
-    assert (setup.pool.counts().hot, setup.pool.memory_bytes, setup.pool.hot_fill) == (3, 180, 1.8)
-    leases[1].release()
-    assert (setup.pool.counts().hot, setup.pool.memory_bytes) == (2, 120)
-    leases[0].release()
-    assert (setup.pool.counts().hot, setup.pool.memory_bytes) == (1, 60)
-    leases[2].release()
-    assert setup.pool.counts().hot == 1
-
-
-async def ticks(count: int = 20) -> None:
-    for _ in range(count):
-        await asyncio.sleep(0)
