@@ -133,6 +133,8 @@ async def test_nothing_of_a_purged_organization_is_left_in_the_control_planes_st
     await resources.packages.put(orphan, b"what an upload that was killed has left")
     await redis.hset("worker:w9:instances", instances[0]["instance_id"], f'{{"org_id": "{org_id}"}}')
     await redis.zadd("run_claims", {f"{org_id}:{new_id()}": 1.0, f"{new_id()}:{new_id()}": 2.0})
+    swept, others_swept = f"usage_swept:{org_id}", f"usage_swept:{new_id()}"
+    await redis.mset({swept: str(new_id()), others_swept: str(new_id())})
     assert len(await found_in_postgres(postgres_owner_url, [org_id])) > 5
     assert await found_in_redis(redis, [org_id])
     neighbour = await Workshop.open(world, resources, calculator_id=shop.calculator_id)
@@ -154,6 +156,7 @@ async def test_nothing_of_a_purged_organization_is_left_in_the_control_planes_st
     assert rows == (0,)
     assert await found_in_redis(redis, needles) == []
     assert await redis.zcard("run_claims") == 1
+    assert (await redis.exists(swept), await redis.exists(others_swept)) == (0, 1)
     storage = resources.settings.packages.storage_root
     assert storage is not None
     assert not (storage / "tenants" / org_id).exists()
