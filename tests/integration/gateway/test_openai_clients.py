@@ -9,7 +9,7 @@ from aiohttp import web
 from openai import AsyncOpenAI
 
 from tests.fakes.worker_server import WorkerServer
-from tests.integration.gateway.test_gateway_route import ORG, owned_by
+from tests.integration.gateway.chats import ORG, owned_by
 
 BUSY = '{"error": {"message": "full", "type": "server_error", "param": null, "code": "SY-0007"}}'
 CHUNK = b'data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[]}\n\n'

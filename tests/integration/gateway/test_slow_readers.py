@@ -8,8 +8,8 @@ from uuid import uuid4
 import pytest
 
 from tests.fakes.worker_server import WorkerServer
+from tests.integration.gateway.chats import RUN, chat_path
 from tests.integration.gateway.conftest import SECONDS
-from tests.integration.gateway.test_gateway_route import RUN, chat_path
 
 EVENT_BYTES = 64 * 1024
 OFFERED = 1024
