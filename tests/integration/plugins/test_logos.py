@@ -7,7 +7,7 @@ import pytest
 
 from tests.fakes.plugin_packages import package, plugin_source, zipped
 from tests.integration.control_plane.callers import Caller, World
-from tests.integration.plugins.test_catalogue import ADMIN, codes, plugins_of, upload
+from tests.integration.plugins.uploads import ADMIN, codes, plugins_of, upload
 
 
 def png(width: int = 64, height: int = 64, size: int = 200) -> bytes:
