@@ -43,6 +43,19 @@ class ClientModel(Model):
         self._name = name
         self._timeout_seconds = timeout_seconds
 
+    async def answer(
+        self,
+        system_instructions: str | None,
+        given: str | list[TResponseInputItem],
+        settings: ModelSettings,
+        tools: list[Tool],
+        output_schema: AgentOutputSchemaBase | None,
+        handoffs: list[Handoff[Any, Any]],
+    ) -> ModelAnswer:
+        """What is asked of an agent's model, answered in our own terms: the SDK's are pydantic models, dear to make
+        where nobody reads them."""
+        return await self._ask(self._request(system_instructions, given, settings, tools, output_schema, handoffs))
+
     async def get_response(
         self,
         system_instructions: str | None,
@@ -58,9 +71,7 @@ class ClientModel(Model):
         prompt: ResponsePromptParam | None,
     ) -> ModelResponse:
         """See `Model`. Raises ModelError as the client does; cancelling closes the upstream socket."""
-        answer = await self._ask(
-            self._request(system_instructions, input, model_settings, tools, output_schema, handoffs)
-        )
+        answer = await self.answer(system_instructions, input, model_settings, tools, output_schema, handoffs)
         output = self._output(answer, tools, handoffs)
         return ModelResponse(output=output, usage=sdk_usage(answer.usage), response_id=None)
 
@@ -78,9 +89,7 @@ class ClientModel(Model):
         conversation_id: str | None,
         prompt: ResponsePromptParam | None,
     ) -> AsyncIterator[TResponseStreamEvent]:
-        answer = await self._ask(
-            self._request(system_instructions, input, model_settings, tools, output_schema, handoffs)
-        )
+        answer = await self.answer(system_instructions, input, model_settings, tools, output_schema, handoffs)
         response = _response(answer, self._output(answer, tools, handoffs), self._name, model_settings)
         yield ResponseCompletedEvent(type="response.completed", sequence_number=0, response=response)
 

@@ -11,7 +11,6 @@ from agents import (
     AgentOutputSchemaBase,
     Model,
     ModelProvider,
-    ModelTracing,
     RunConfig,
     RunHooks,
     Runner,
@@ -68,28 +67,21 @@ class AgentsRun(RunContext[I]):
     ) -> ModelAnswer:
         """One call of a node that does nothing but ask; its agent was built with this choice and schema."""
         system, *conversation = messages
-        answers: list[ModelAnswer] = []
 
         async def answer(request: ModelRequest) -> ModelAnswer:
-            answers.append(await self.complete(parts, request, on_delta))
-            return answers[0]
+            return await self.complete(parts, request, on_delta)
 
         # What the SDK's loop would ask the agent's model. There is nothing to call and nobody to hand over to, so that
         # the loop has nothing to do here, and it takes longer for that than everything else in the call together.
         agent = self.wired.agents[parts.node]
-        await self._model(parts, answer, timeout_seconds).get_response(
+        return await self._model(parts, answer, timeout_seconds).answer(
             system.content,
             to_items(conversation),
             agent.model_settings,
             agent.tools,
             cast("AgentOutputSchemaBase | None", agent.output_type),
             [],
-            ModelTracing.DISABLED,
-            previous_response_id=None,
-            conversation_id=None,
-            prompt=None,
         )
-        return answers[0]
 
     async def run_agent(
         self,
