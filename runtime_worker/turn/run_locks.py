@@ -24,12 +24,11 @@ from shared.logging import get_logger
 from shared.usage import FIELD, STREAM
 
 LOCK_SECONDS = 15
-RENEW_SECONDS = 0.75
+RENEW_SECONDS = 1.0
 LOCKS_EVERY = 4
-"""A lock holds longer than a claim, and is prolonged with every fourth renewal: three seconds of its fifteen."""
-CLAIM_SECONDS = 3.0
-"""Four renewals, so that a busy moment does not cost a run. Runs of lost workers are ended within 5 s all the same,
-also when several workers go at once and those that stay have many to end."""
+"""A lock holds longer than a claim, and is prolonged with every fourth renewal."""
+CLAIM_SECONDS = 4.0
+"""Four renewals, so that a busy moment does not cost a run; a lost worker is noticed within 5 s all the same."""
 MEMORY_SECONDS = 3600
 """How long a run that changed hands is remembered, for the worker that lost it and may wake up."""
 ANSWER_SECONDS = 5.0
@@ -42,7 +41,8 @@ RELEASE_SECONDS = 2.0
 """How long the end of a run waits for Redis, as long as for its saving; after that the release happens behind its back.
 The client is told of the end only then: it may send its next message the moment it reads that."""
 BLIND_SECONDS = 2.0
-"""Between two looks at the claims: in more than that the claims of workers that live may have run out unseen."""
+"""Between two looks at the claims: in more than that the claims of workers that live may have run out unseen. With less,
+a worker that missed a renewal has made another one before its claims run out: two renewals and this are a claim."""
 MAX_LOST = 50
 """How many lost runs one worker takes at a time; the others take the rest."""
 
