@@ -41,8 +41,8 @@ RELEASE_SECONDS = 2.0
 """How long the end of a run waits for Redis, as long as for its saving; after that the release happens behind its back.
 The client is told of the end only then: it may send its next message the moment it reads that."""
 BLIND_SECONDS = 2.0
-"""Between two looks at the claims: in more than that the claims of workers that live may have run out unseen. With less,
-a worker that missed a renewal has made another one before its claims run out: two renewals and this are a claim."""
+"""Between two looks at the claims: in more than that the claims of workers that live may have run out unseen. In less,
+whoever missed a renewal has made another before: a claim is two renewals longer."""
 MAX_LOST = 50
 """How many lost runs one worker takes at a time; the others take the rest."""
 
@@ -172,10 +172,16 @@ class RunLocks:
         None for a while after Redis was away, or this worker was: everybody else has to be able to renew first.
         """
         loop = asyncio.get_running_loop()
-        looked_at, self._looked_at = self._looked_at, self._looked_at or loop.time()
-        members = cast("Sequence[bytes]", await self._lost(keys=[CLAIMS], args=[MAX_LOST]))
+        looked_at = self._looked_at if self._looked_at is not None else loop.time()
+        try:
+            members = cast("Sequence[bytes]", await self._lost(keys=[CLAIMS], args=[MAX_LOST]))
+        except RedisError:
+            if self._looked_at is None:
+                # It has been away since before we began, nobody knows for how long.
+                self._looked_at = float("-inf")
+            raise
         self._looked_at = loop.time()
-        if self._looked_at - (looked_at or self._looked_at) > BLIND_SECONDS:
+        if self._looked_at - looked_at > BLIND_SECONDS:
             self._patient_until = self._looked_at + CLAIM_SECONDS
         if self._looked_at < self._patient_until:
             return []

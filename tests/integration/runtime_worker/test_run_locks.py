@@ -7,6 +7,7 @@ from uuid import UUID
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from runtime_worker.stream.run_stream import RunStream
 from runtime_worker.turn.claims import CLAIMS, Claim
@@ -96,6 +97,29 @@ async def test_a_run_that_was_taken_over_while_its_turn_was_being_stored_is_not_
     assert not await one.is_ours(run)
     await one.surrender(run)
     assert [lost.run_id for lost in await two.take_lost()] == [run.run_id]
+
+
+async def test_a_worker_that_began_while_redis_was_away_lets_everybody_renew_first(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(**_: Any) -> None:
+        raise RedisConnectionError
+
+    monkeypatch.setattr("runtime_worker.turn.run_locks.CLAIM_SECONDS", 0.5)
+    one, new = RunLocks(redis, "one", RunTable()), RunLocks(redis, "new", RunTable())
+    living, lost = run_of(new_id()), run_of(new_id())
+    for run, conversation_id in ((living, CONVERSATION), (lost, new_id())):
+        await one.acquire(ORG, conversation_id, run.run_id)
+    look = new._lost
+    monkeypatch.setattr(new, "_lost", away)
+    with pytest.raises(RedisConnectionError):
+        await new.take_lost()
+    await _run_out(redis)
+    monkeypatch.setattr(new, "_lost", look)
+    assert await new.take_lost() == [], "it has seen nothing of the outage but its end"
+    await one._renew_all([living])
+    await asyncio.sleep(0.6)
+    assert [found.run_id for found in await new.take_lost()] == [lost.run_id]
 
 
 async def test_a_lock_that_somebody_else_holds_is_not_vouched_for(redis: Redis) -> None:
