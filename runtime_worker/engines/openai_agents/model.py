@@ -54,7 +54,20 @@ class ClientModel(Model):
     ) -> ModelAnswer:
         """What is asked of an agent's model, answered in our own terms: the SDK's are pydantic models, dear to make
         where nobody reads them."""
-        return await self._ask(self._request(system_instructions, given, settings, tools, output_schema, handoffs))
+        messages = from_items(given)
+        if system_instructions:
+            messages.insert(0, ModelMessage("system", system_instructions))
+        request = ModelRequest(
+            messages=messages,
+            tools=(*map(_offered, tools), *map(_offered_handoff, handoffs)),
+            tool_choice=_tool_choice(settings),
+            parallel_tool_calls=settings.parallel_tool_calls is not False,
+            temperature=settings.temperature,
+            max_tokens=settings.max_tokens,
+            response_schema=_schema(output_schema),
+            timeout_seconds=self._timeout_seconds,
+        )
+        return await self._ask(request)
 
     async def get_response(
         self,
@@ -101,29 +114,6 @@ class ClientModel(Model):
         calls = answer.tool_calls
         unreachable = {call.id for call in calls if call.name not in offered or call.id in self._refused}
         return output_items(answer, unreachable)
-
-    def _request(
-        self,
-        system_instructions: str | None,
-        given: str | list[TResponseInputItem],
-        settings: ModelSettings,
-        tools: list[Tool],
-        output_schema: AgentOutputSchemaBase | None,
-        handoffs: list[Handoff[Any, Any]],
-    ) -> ModelRequest:
-        messages = from_items(given)
-        if system_instructions:
-            messages.insert(0, ModelMessage("system", system_instructions))
-        return ModelRequest(
-            messages=messages,
-            tools=(*map(_offered, tools), *map(_offered_handoff, handoffs)),
-            tool_choice=_tool_choice(settings),
-            parallel_tool_calls=settings.parallel_tool_calls is not False,
-            temperature=settings.temperature,
-            max_tokens=settings.max_tokens,
-            response_schema=_schema(output_schema),
-            timeout_seconds=self._timeout_seconds,
-        )
 
 
 def _offered(tool: Tool) -> ModelTool:
