@@ -218,9 +218,9 @@ class ConversationStore(Protocol):
         there was anything to remove."""
         ...
 
-    async def open_conversation(self, org_id: UUID, conversation: Conversation) -> None:
-        """Give a new conversation a row of its own, so that it is in the list. Safe to repeat. The end of a run that
-        says nothing of it any more makes the row safe."""
+    async def open_conversation(self, org_id: UUID, conversation: Conversation) -> bool:
+        """Give a new conversation a row of its own, so that it is in the list; False: it has one, which stays as it is.
+        Safe to repeat. The end of a run that says nothing of it any more makes the row safe."""
         ...
 
     async def end_turn(self, org_id: UUID, turn: TurnEnd) -> None:

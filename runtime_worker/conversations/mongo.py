@@ -150,9 +150,9 @@ class MongoConversationStore:
                 await ConversationDocument.get_pymongo_collection().delete_one({"_id": gone["opens"]["_id"]})
             return gone is not None
 
-    async def open_conversation(self, org_id: UUID, conversation: Conversation) -> None:
+    async def open_conversation(self, org_id: UUID, conversation: Conversation) -> bool:
         async with self._organization(org_id):
-            await self._open(conversation_row(conversation))
+            return await self._open(conversation_row(conversation))
 
     async def end_turn(self, org_id: UUID, turn: TurnEnd) -> None:
         async with self._organization(org_id):
@@ -257,9 +257,12 @@ class MongoConversationStore:
         found = await messages.find_one(_owned(f"{role}.", run_id, user_id), {role: 1})
         return RunDocument(**found[role]) if found else None
 
-    async def _open(self, row: dict[str, Any]) -> None:
-        with suppress(DuplicateKeyError):  # It was opened before.
+    async def _open(self, row: dict[str, Any]) -> bool:
+        """Whether it was not opened before."""
+        with suppress(DuplicateKeyError):
             await self._write_early(ConversationDocument, Insert(row))
+            return True
+        return False
 
     async def _reopened(self, conversation_id: UUID, user_id: UUID | None) -> ConversationDocument | None:
         """A conversation whose worker went before it had given it a row, or has not come to it yet."""

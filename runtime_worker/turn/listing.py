@@ -36,7 +36,8 @@ class NewConversations:
 
     async def _write(self, run: Run, conversation: Conversation) -> None:
         try:
-            await self._store.open_conversation(run.org_id, conversation)
+            is_new = await self._store.open_conversation(run.org_id, conversation)
         except StoreUnavailable:
             return  # The end of the run does it, or whoever asks for the conversation before.
-        run.opens, run.is_anchor_kept = None, conversation.anchor is not None
+        # Whoever asked for it by its id before has made the row of what was known when it began.
+        run.opens, run.is_anchor_kept = None, is_new and conversation.anchor is not None

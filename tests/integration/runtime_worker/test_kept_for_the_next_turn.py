@@ -122,6 +122,25 @@ async def test_what_a_run_loaded_is_kept_whether_its_conversation_was_listed_bef
     assert [request.anchor for request in engine.requests] == [None, ANCHOR]
 
 
+async def test_what_a_run_loaded_is_kept_also_when_somebody_asked_for_the_conversation_first(
+    reader: Caller, grounded: OrchestratorSnapshot, engine: Engine, builder: ScriptedBuilder
+) -> None:
+    async def run(request: RunRequest, sink: EventSink) -> RunResult:
+        result = await engine.run(request, sink)
+        if result.anchor is not None and request.on_anchor is not None:
+            await sink.recorded()
+            assert (await reader.call("GET", f"/conversations/{request.conversation_id}"))[0] == 200
+            request.on_anchor(result.anchor)
+            await asyncio.sleep(2 * LISTED_AFTER_SECONDS)
+        return result
+
+    builder.script = run
+    _, first = await reader.chat(grounded.instance_id, "hi", resource_id="inv-7")
+    known = {"conversation_id": first["conversation_id"], "resource_id": "inv-7"}
+    await reader.chat(grounded.instance_id, "and?", **known)
+    assert [request.anchor for request in engine.requests] == [None, ANCHOR]
+
+
 async def test_what_was_loaded_before_a_run_failed_is_not_loaded_again(
     reader: Caller, grounded: OrchestratorSnapshot, engine: Engine, builder: ScriptedBuilder
 ) -> None:
