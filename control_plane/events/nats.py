@@ -8,7 +8,8 @@ from faststream.exceptions import FastStreamException
 from faststream.nats import NatsBroker
 from nats.errors import Error as NatsError
 from nats.js.api import StorageType, StreamConfig
-from nats.js.errors import BadRequestError, NotFoundError
+from nats.js.client import JetStreamContext
+from nats.js.errors import APIError, BadRequestError, NotFoundError
 
 from control_plane.events.publisher import CONFIRM_SECONDS, CONNECT_SECONDS
 from shared.errors import BrokerUnavailable
@@ -25,6 +26,8 @@ from shared.events.topology import (
 _BROKER_TROUBLE = (NatsError, FastStreamException, OSError, TimeoutError)
 _STREAM_EXISTS_DIFFERENTLY = 10058
 """JetStream's error code for a stream of that name with another configuration."""
+_NO_MESSAGE = 10057
+"""JetStream's error code for a sequence that holds nothing any more, which it answers as a server error."""
 
 
 class NatsPublisher:
@@ -104,9 +107,18 @@ async def _forget(broker: NatsBroker, stream: str, needle: bytes) -> int:
         except NotFoundError:
             continue
         if needle in (message.data or b""):
-            await jetstream.delete_msg(stream, sequence)
-            count += 1
+            count += await _delete(jetstream, stream, sequence)
     return count
+
+
+async def _delete(jetstream: JetStreamContext, stream: str, sequence: int) -> bool:
+    """Whether it was there to be deleted: another control plane may be forgetting the same."""
+    try:
+        return await jetstream.delete_msg(stream, sequence)
+    except APIError as error:
+        if error.err_code != _NO_MESSAGE:
+            raise
+        return False
 
 
 async def _create(broker: NatsBroker, name: str, subjects: tuple[str, ...], max_age_seconds: int) -> None:

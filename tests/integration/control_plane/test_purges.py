@@ -1,5 +1,6 @@
 """Purging a deleted organization: what may be asked when, what workers are told, and what is left afterwards."""
 
+import asyncio
 from uuid import UUID
 
 import aio_pika
@@ -220,6 +221,17 @@ async def test_a_broker_forgets_what_it_keeps_of_one_and_nothing_else(nats_url: 
         client = await nats.connect(nats_url)
         assert (await client.jetstream().stream_info("CADENCE_ORCHESTRATORS")).state.messages == 3
         await client.close()
+    finally:
+        await publisher.stop()
+
+
+async def test_several_that_forget_at_once_forget_each_event_once(nats_url: str) -> None:
+    publisher, theirs = publisher_for(nats_url), new_id()
+    await publisher.start()
+    try:
+        for _ in range(6):
+            await publisher.publish("settings.org_changed", f'{{"org_id": "{theirs}"}}'.encode(), new_id())
+        assert sum(await asyncio.gather(*(publisher.forget(str(theirs).encode()) for _ in range(4)))) == 6
     finally:
         await publisher.stop()
 
