@@ -15,6 +15,7 @@ from runtime_worker.conversations.databases import mongo_client
 from runtime_worker.conversations.mongo import MongoConversationStore
 from runtime_worker.conversations.retention import Retention
 from runtime_worker.conversations.service import ConversationService
+from runtime_worker.conversations.spooled import MongoEventSpool
 from runtime_worker.engines.registry import shared_template_count
 from runtime_worker.metrics import RunMetrics, WorkerState
 from runtime_worker.pool.central_points import CentralPoints, PointLookup
@@ -27,6 +28,7 @@ from runtime_worker.pool.reconciler import Reconciler
 from runtime_worker.purges import Purges
 from runtime_worker.shared_parts import SharedParts
 from runtime_worker.stream.journal import EventJournal
+from runtime_worker.stream.spool import Spooler
 from runtime_worker.topology import Topology, rss_mb
 from runtime_worker.turn.backlog import SaveBacklog
 from runtime_worker.turn.cancellation import Cancellations
@@ -188,9 +190,14 @@ class Worker:
         self._backlog = SaveBacklog(self.store)
         self._locks = RunLocks(self.redis, self.worker_id, self.table, self._backlog.claims, self._backlog.has)
         self._journal = EventJournal(
-            self.redis, keep_seconds=settings.serving.resume_seconds, may_show=self._locks.may_show
+            self.redis,
+            keep_seconds=settings.serving.resume_seconds,
+            is_vouched_for=self._locks.is_certain,
+            has_spool=True,
         )
-        self._locks.on_renewal = self._journal.show
+        spool = MongoEventSpool(self.store.databases)
+        self._spooler = Spooler(self._journal, spool, self.table.lose)
+        self._locks.on_renewal, self._locks.on_lost = self._journal.show, self._journal.lose
         self._cancellations = Cancellations(self.redis, self.table)
         self.turns = TurnService(
             self.pool,
@@ -211,6 +218,7 @@ class Worker:
             self._locks,
             self.reservations,
             self.store,
+            spool,
             self._backlog,
             self._journal,
             self.turns.restart,
@@ -260,6 +268,7 @@ class Worker:
         start("repeats", self.repeats.run())
         start("reservations", self.reservations.run())
         start("event-journal", self._journal.run())
+        start("event-spool", self._spooler.run())
         start("takeover", self._takeover.run())
         start("cancellations", self._cancellations.run())
         start("save-backlog", self._backlog.run())

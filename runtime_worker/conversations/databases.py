@@ -53,7 +53,7 @@ class OrganizationDatabases:
         self._databases.pop(org_id, None)
 
     @asynccontextmanager
-    async def work(self, org_id: UUID) -> AsyncIterator[None]:
+    async def work(self, org_id: UUID) -> AsyncIterator[OrganizationDatabase]:
         """Work in the organization's database, its indexes made sure of; driver errors become StoreUnavailable.
 
         Raises NotFound for one that is shut.
@@ -63,7 +63,7 @@ class OrganizationDatabases:
         async with translated():
             database = self._databases.get(org_id) or await self._prepare(org_id)
             with in_database(database):
-                yield
+                yield database
 
     async def _prepare(self, org_id: UUID) -> OrganizationDatabase:
         database = OrganizationDatabase(self._client[database_name(org_id)])

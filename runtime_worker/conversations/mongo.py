@@ -35,8 +35,8 @@ class MongoConversationStore:
     def __init__(self, client: AsyncMongoClient[dict[str, Any]]) -> None:
         self._client = client
         self._writes = GroupWrites()
-        self._databases = OrganizationDatabases(client)
-        self._organization = self._databases.work
+        self.databases = OrganizationDatabases(client)
+        self._organization = self.databases.work
 
     async def find_conversation(
         self, org_id: UUID, conversation_id: UUID, *, user_id: UUID | None = None
@@ -216,7 +216,7 @@ class MongoConversationStore:
 
     def shut(self, org_id: UUID) -> None:
         """From now on an organization that is purged is one that nobody knows: nothing is read or written for it."""
-        self._databases.shut(org_id)
+        self.databases.shut(org_id)
 
     async def run_ids(self, org_id: UUID) -> AsyncIterator[UUID]:
         """Of every run of an organization, whether it has ended or not. Raises PyMongoError."""

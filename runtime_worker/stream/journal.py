@@ -8,11 +8,15 @@ Nothing waits for Redis, but bytes reach the kernel on their way there *before* 
 worker that is killed has lost nothing that anybody was shown. What is waiting is written at once when little happens,
 and at most every `WINDOW_SECONDS` when much does; that is what makes it cheap. What was written is kept until Redis has
 said that it came through, and written again over the next connection: Redis refuses what it has, by the ids.
+
+What is written while that is in doubt, because Redis is away or the claims may have run out, goes into the spool first
+(`spool.py`), and clients get it then.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from redis.asyncio import Redis
@@ -46,15 +50,35 @@ def events_key(run_id: UUID) -> str:
     return f"run:{run_id}:events"
 
 
+class Listener(Protocol):
+    """Who shows a client what was told of a run. What is there by the time of `cover`, or all of it without that, may
+    be shown when `tell` is called; nothing more after `cut`."""
+
+    run_id: UUID
+    tell: Callable[[], object]
+
+    def cover(self) -> None: ...
+    def cut(self) -> None: ...
+
+
+class Written(NamedTuple):
+    """What was written to Redis at once, and of which runs that is."""
+
+    commands: bytes
+    runs: Sequence["RunLog"]
+
+
 class RunLog:
     """The events of one run, as one epoch of it tells them."""
 
-    def __init__(self, journal: "EventJournal", run_id: UUID, epoch: int) -> None:
+    def __init__(self, journal: "EventJournal", org_id: UUID, run_id: UUID, epoch: int) -> None:
+        self.org_id = org_id
+        self.run_id = run_id
+        self.epoch = epoch
         self._journal = journal
         self._key = events_key(run_id).encode()
         # What its entries have in common is put together once: most are a single token's, and this was a third of it.
         self._added = b"*5\r\n$4\r\nXADD\r\n$%d\r\n%b\r\n" % (len(self._key), self._key)
-        self._epoch = epoch
         self._events: list[bytes] = []
         self._last_seq = 0
         self._is_open = False
@@ -78,9 +102,13 @@ class RunLog:
         self._last_seq = seq
         self._ends = is_last
 
-    def before_clients(self, tell: Callable[[], object]) -> None:
-        """Call `tell`, which gives clients what was added, once that is on its way to Redis."""
-        self._journal.after_writing(tell)
+    @property
+    def key(self) -> bytes:
+        return self._key
+
+    def before_clients(self, listener: Listener) -> None:
+        """Tell whoever shows clients what was added, once that is on its way to Redis."""
+        self._journal.after_writing(listener)
 
     def cut_short(self) -> None:
         """There is no room for what was added, nor for what comes: what is kept of a run has no holes."""
@@ -89,7 +117,7 @@ class RunLog:
 
     def commands(self, keep_seconds: int) -> bytes:
         """Take what was added, as commands for Redis."""
-        events, entry_id = self._events, b"%d-%d" % (self._epoch, self._last_seq)
+        events, entry_id = self._events, b"%d-%d" % (self.epoch, self._last_seq)
         self._events = []
         if self._ends:
             added = _command(b"XADD", self._key, entry_id, b"e", b"".join(events), b"end", b"1")
@@ -105,26 +133,44 @@ class RunLog:
 class EventJournal:
     """One connection that asks for no answers (`CLIENT REPLY OFF`), and what is waiting to be written to it.
 
-    `may_show` tells whether this worker still vouches for its runs as far as it knows. While it does not, as after a
-    pause, clients get nothing: a run that was taken over meanwhile has been told otherwise by now.
+    `is_vouched_for` tells whether it is certain that this worker's runs are its own. While it is not, as after a pause,
+    or while Redis is away, clients get nothing but what is spooled: a run that was taken over meanwhile has been told
+    otherwise by now. `has_spool` says whether somebody takes what is `in_doubt`.
     """
 
-    def __init__(self, redis: "Redis", *, keep_seconds: int, may_show: Callable[[], bool] = lambda: True) -> None:
+    def __init__(
+        self,
+        redis: "Redis",
+        *,
+        keep_seconds: int,
+        is_vouched_for: Callable[[], bool] = lambda: True,
+        has_spool: bool = False,
+    ) -> None:
         self._redis = redis
         self._keep_seconds = keep_seconds
-        self._may_show = may_show
+        self._is_vouched_for = is_vouched_for
+        self._has_spool = has_spool
         self._writer: asyncio.StreamWriter | None = None
         self._waiting: list[RunLog] = []
-        self._clients: list[Callable[[], object]] = []
+        self._listeners: list[Listener] = []
+        self._covered: list[Listener] = []
         self._is_due = False
         self._written_at = 0.0
-        self._kept: deque[bytes] = deque()
+        self._kept: deque[Written] = deque()
         self._kept_bytes = 0
         self._has_kept = asyncio.Event()
+        self._doubtful: list[Written] | None = None
+        self.in_doubt = asyncio.Event()
+        """Whether somebody waits for what only the spool can make certain."""
 
     @property
     def is_connected(self) -> bool:
-        return self._writer is not None
+        return self._writer is not None and not self._writer.is_closing()
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether Redis has all that was written."""
+        return self.is_connected and not self._kept
 
     def write_last(self, *words: bytes) -> None:
         """A command of one's own, behind all events that were told until now. Not kept like them: it says what is so
@@ -133,15 +179,15 @@ class EventJournal:
         if self._writer is not None:
             self._writer.write(_command(*words))
 
-    def begin(self, run_id: UUID, epoch: int = 1) -> RunLog:
-        return RunLog(self, run_id, epoch)
+    def begin(self, org_id: UUID, run_id: UUID, epoch: int = 1) -> RunLog:
+        return RunLog(self, org_id, run_id, epoch)
 
     def note(self, run: RunLog) -> None:
         self._waiting.append(run)
         self._schedule()
 
-    def after_writing(self, tell: Callable[[], object]) -> None:
-        self._clients.append(tell)
+    def after_writing(self, listener: Listener) -> None:
+        self._listeners.append(listener)
         self._schedule()
 
     def flush(self) -> None:
@@ -151,18 +197,57 @@ class EventJournal:
         if self._waiting:
             waiting, self._waiting = self._waiting, []
             if self._kept_bytes < MAX_KEPT_BYTES:
-                self._write(b"".join([run.commands(self._keep_seconds) for run in waiting]))
+                self._write(Written(b"".join([run.commands(self._keep_seconds) for run in waiting]), waiting))
             else:
                 for run in waiting:
                     run.cut_short()
         self.show()
 
     def show(self) -> None:
-        """Let the clients have what is written, if they may."""
-        if self._clients and self._may_show():
-            clients, self._clients = self._clients, []
-            for tell in clients:
-                tell()
+        """Let the clients have what is written, if that is certain; else it has to be spooled."""
+        if not self._listeners and self._doubtful is None:
+            return
+        if self._is_certain():
+            self._doubtful = None
+            listeners, self._listeners = self._listeners, []
+            for listener in listeners:
+                listener.tell()
+        elif self._listeners:
+            self._doubt()
+
+    def take_doubtful(self) -> list[Written]:
+        """What has to be spooled, followed by `spooled` or `put_back`; nothing when it has become certain meanwhile."""
+        self.flush()
+        self.in_doubt.clear()
+        if self._doubtful is None:
+            return []
+        written, self._doubtful = self._doubtful, []
+        self._covered, self._listeners = self._listeners, []
+        for listener in self._covered:
+            listener.cover()
+        return written
+
+    def spooled(self, lost: Collection[UUID]) -> None:
+        """Let the clients have what was taken, but for what was `lost`: runs that another worker has."""
+        covered, self._covered = self._covered, []
+        for listener in covered:
+            if listener.run_id in lost:
+                listener.cut()
+            listener.tell()
+
+    def put_back(self, written: Sequence[Written]) -> None:
+        """It could not be spooled."""
+        covered, self._covered = self._covered, []
+        self._listeners[:0] = covered
+        if self._doubtful is not None:
+            self._doubtful[:0] = written
+        self.show()
+
+    def lose(self, run_id: UUID) -> None:
+        """Another worker has the run: what still waits to be shown of it never is. It may have ended here."""
+        for listener in (*self._listeners, *self._covered):
+            if listener.run_id == run_id:
+                listener.cut()
 
     async def run(self) -> None:
         """Keep the connection, until cancelled."""
@@ -173,13 +258,24 @@ class EventJournal:
                 log.warning("event_journal_cut_off", reason=type(error).__name__, kept_bytes=self._kept_bytes)
             await asyncio.sleep(RETRY_SECONDS)
 
-    def _write(self, commands: bytes) -> None:
-        self._kept.append(commands)
-        self._kept_bytes += len(commands)
+    def _doubt(self) -> None:
+        if self._doubtful is None:
+            self._doubtful = list(self._kept)
+        self.in_doubt.set()
+
+    def _is_certain(self) -> bool:
+        """Whether what is written reaches Redis, and is heard there."""
+        return (self.is_connected or not self._has_spool) and self._is_vouched_for()
+
+    def _write(self, written: Written) -> None:
+        self._kept.append(written)
+        self._kept_bytes += len(written.commands)
         self._has_kept.set()
+        if self._doubtful is not None:
+            self._doubtful.append(written)
         # One that closes is about to be noticed, and what is kept is written over the next.
         if self._writer is not None and not self._writer.is_closing():
-            self._writer.write(commands)
+            self._writer.write(written.commands)
 
     async def _connected(self) -> None:
         pool = self._redis.connection_pool
@@ -194,11 +290,15 @@ class EventJournal:
             if writer.is_closing():
                 return
             # Not confirmed over the connection before this one, which may have lost it.
-            writer.writelines(self._kept)
+            writer.writelines([written.commands for written in self._kept])
             self._writer = writer
+            self.show()
             await self._confirm(reader, writer)
         finally:
             self._writer = None
+            if self._kept and self._has_spool:
+                # Clients were shown some of it, and it may never have arrived.
+                self._doubt()
             await connection.disconnect(nowait=True)
 
     async def _confirm(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -224,7 +324,7 @@ class EventJournal:
             if answer != b"+OK\r\n":
                 raise ConnectionError("an answer that was not asked for")
             for _ in range(written):
-                self._kept_bytes -= len(self._kept.popleft())
+                self._kept_bytes -= len(self._kept.popleft().commands)
             if not self._kept:
                 self._has_kept.clear()
             await asyncio.sleep(CONFIRM_SECONDS)

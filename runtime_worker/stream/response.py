@@ -147,7 +147,8 @@ class _EventStream(ASGIResponse):
         elif is_last:
             self._over.set_result(None)
         else:
-            self._flush()
+            # Not what is waiting by now: it may be on its way to nobody but the client yet.
+            self._stream.tell_again()
 
     def _beat(self) -> None:
         """One timer per stream, which runs whether tokens come or not: setting it anew for each would cost more."""

@@ -40,6 +40,7 @@ class RunStream:
         after: Story | None = None,
         dialect: Dialect | None = None,
     ) -> None:
+        self.run_id = run_id
         self._encoder = EventEncoder(run_id)
         self._dialect = dialect
         self._is_followed = is_followed
@@ -57,6 +58,8 @@ class RunStream:
         self._drop_if_slow: Callable[[], bool] = lambda: False
         self._tell_soon: Callable[[], object] | None = None
         self._is_told = False
+        self._covered: int | None = None
+        self.tell: Callable[[], object] = lambda: None
         self._is_recorded = asyncio.Event()
 
     @property
@@ -181,20 +184,43 @@ class RunStream:
         nothing more has to come.
         """
         self._drop_if_slow = drop_if_slow
-        after = self._log.before_clients if self._log is not None else asyncio.get_running_loop().call_soon
-        self._tell_soon = partial(after, on_news)
+        self.tell = on_news
+        if self._log is not None:
+            self._tell_soon = partial(self._log.before_clients, self)
+        else:
+            self._tell_soon = partial(asyncio.get_running_loop().call_soon, on_news)
         if self._pending or self.is_over:
             self._tell()
 
-    def take(self) -> bytes:
-        """Everything that is waiting; empty when nothing is."""
+    def cover(self) -> None:
+        """What is waiting now, and nothing of what comes, may be taken when `tell` is called next."""
+        self._covered = len(self._pending)
+
+    def tell_again(self) -> None:
+        """Whoever was told could not take it then."""
         self._is_told = False
+        if self._pending or self.is_over or self.is_cut:
+            self._tell()
+
+    def take(self) -> bytes:
+        """Everything that is waiting and may be shown; empty when nothing is."""
+        self._is_told = False
+        if self._covered is not None:
+            return self._take_covered()
         self._waiting_bytes = 0
         pending = self._pending
         if len(pending) == 1:
             return pending.pop()
         self._pending = []
         return b"".join(pending)
+
+    def _take_covered(self) -> bytes:
+        covered, self._covered = self._covered, None
+        taken, self._pending = self._pending[:covered], self._pending[covered:]
+        self._waiting_bytes = sum(map(len, self._pending))
+        if self._pending:
+            self._tell()
+        return b"".join(taken)
 
     @property
     def waiting_bytes(self) -> int:

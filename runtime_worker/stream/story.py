@@ -24,7 +24,8 @@ class ToldEvent(msgspec.Struct, frozen=True):
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One entry of a run's stream in Redis: some events, and whether they are the last ones."""
+    """One entry of a run's stream in Redis: some events, and whether they are the last ones. One without an id is not
+    there yet."""
 
     entry_id: str
     events: tuple[ToldEvent, ...]
@@ -70,13 +71,18 @@ def entry_of(row: tuple[bytes, dict[bytes, bytes]]) -> Entry:
 
 async def read_story(redis: "Redis", run_id: UUID) -> Story:
     """Everything that Redis has of a run, put together. Raises RedisError."""
+    return told(await read_entries(redis, run_id))
+
+
+async def read_entries(redis: "Redis", run_id: UUID) -> list[Entry]:
+    """Everything that Redis has of a run. Raises RedisError."""
     entries: list[Entry] = []
     start = "-"
     while True:
         rows = cast("Sequence[Any]", await redis.xrange(events_key(run_id), min=start, count=_PAGE))
         entries += [entry_of(row) for row in rows]
         if len(rows) < _PAGE:
-            return told(entries)
+            return entries
         start = f"({entries[-1].entry_id}"
 
 

@@ -221,6 +221,11 @@ class RunTable:
     def find(self, run_id: UUID) -> Run | None:
         return self._runs.get(run_id)
 
+    def lose(self, run_id: UUID) -> None:
+        """Another worker turns out to have taken it over."""
+        if run := self.find(run_id):
+            run.lose()
+
     def all(self) -> list[Run]:
         return list(self._runs.values())
 

@@ -24,11 +24,12 @@ from shared.logging import get_logger
 from shared.usage import FIELD, STREAM
 
 LOCK_SECONDS = 15
-RENEW_SECONDS = 1.0
-LOCKS_EVERY = 4
-"""A lock holds longer than a claim, and is prolonged with every fourth renewal."""
-CLAIM_SECONDS = 4.0
-"""Four renewals, so that a busy moment does not cost a run; a lost worker is noticed within 5 s all the same."""
+RENEW_SECONDS = 0.5
+LOCKS_EVERY = 8
+"""A lock holds longer than a claim, and is prolonged with every eighth renewal: four seconds of its fifteen."""
+CLAIM_SECONDS = 3.0
+"""Six renewals, so that a busy moment does not cost a run. Runs of lost workers are ended within 5 s all the same, also
+when several workers go at once and those that stay have many to end."""
 MEMORY_SECONDS = 3600
 """How long a run that changed hands is remembered, for the worker that lost it and may wake up."""
 ANSWER_SECONDS = 5.0
@@ -44,7 +45,7 @@ BLIND_SECONDS = 2.0
 """Between two looks at the claims: in more than that the claims of workers that live may have run out unseen. In less,
 whoever missed a renewal has made another before: a claim is two renewals longer."""
 MAX_LOST = 50
-"""How many lost runs one worker takes at a time; the others take the rest."""
+"""How many lost runs one worker is ending at a time; the others take the rest."""
 
 _CLAIM_MS = round(CLAIM_SECONDS * 1000)
 
@@ -96,15 +97,13 @@ class RunLocks:
         self._stood_still = False
         self.on_renewal: Callable[[], None] = lambda: None
         """Called after every attempt to renew."""
+        self.on_lost: Callable[[UUID], None] = lambda _: None
+        """Called with each run that turns out to be another worker's, whether it has ended here or not."""
 
-    def may_show(self) -> bool:
-        """Whether what our runs tell may be shown, because nobody can have taken them over.
-
-        Not when the last renewal is so long ago that somebody may have, until another one says no; unless it failed
-        all the while because Redis is away, without which nobody takes anything over.
-        """
-        is_fresh = asyncio.get_running_loop().time() - self._renewed_at < CLAIM_SECONDS - RENEW_SECONDS
-        return is_fresh or (self._is_cut_off and not self._stood_still)
+    def is_certain(self) -> bool:
+        """Whether nobody can have taken our runs over. Not when the last renewal is so long ago that somebody may have,
+        until another one says no."""
+        return asyncio.get_running_loop().time() - self._renewed_at < CLAIM_SECONDS - RENEW_SECONDS
 
     async def acquire(self, org_id: UUID, conversation_id: UUID, run_id: UUID) -> None:
         """From here on the run is vouched for, however long its start takes. Raises ConversationBusy naming the run
@@ -166,15 +165,17 @@ class RunLocks:
             else:
                 return epoch is None or int(epoch) == run.epoch
 
-    async def take_lost(self) -> list[LostRun]:
-        """Take over runs that nobody vouches for. Of workers that try at once, one gets each. Raises RedisError.
+    async def take_lost(self, limit: int = MAX_LOST) -> list[LostRun]:
+        """Take over runs that nobody vouches for, up to so many. Of workers that try at once, one gets each. Raises
+        RedisError.
 
-        None for a while after Redis was away, or this worker was: everybody else has to be able to renew first.
+        None for a while after Redis was away, or this worker was, or began: everybody else has to be able to renew
+        first.
         """
         loop = asyncio.get_running_loop()
         looked_at = self._looked_at if self._looked_at is not None else loop.time()
         try:
-            members = cast("Sequence[bytes]", await self._lost(keys=[CLAIMS], args=[MAX_LOST]))
+            members = cast("Sequence[bytes]", await self._lost(keys=[CLAIMS], args=[limit]))
         except RedisError:
             if self._looked_at is None:
                 # It has been away since before we began, nobody knows for how long.
@@ -185,18 +186,17 @@ class RunLocks:
             self._patient_until = self._looked_at + CLAIM_SECONDS
         if self._looked_at < self._patient_until:
             return []
-        taken: list[LostRun] = []
-        for member in members:
-            org_id, run_id = (UUID(part) for part in member.decode().split(":"))
-            if run_id in self._held or self._table.find(run_id):
-                # Ours, and alive: it was this worker that stood still, and it is about to renew.
-                continue
-            args: list[_Argument] = [member, self._worker_id, _CLAIM_MS]
-            keys = [CLAIMS, record_key(run_id), events_key(run_id)]
-            epoch, is_refused = cast("tuple[int, int]", await self._take(keys=keys, args=args))
-            if epoch:
-                taken.append(LostRun(org_id, run_id, epoch, is_refused=bool(is_refused)))
-        return taken
+        return [lost for lost in await asyncio.gather(*map(self._take_one, members)) if lost is not None]
+
+    async def _take_one(self, member: bytes) -> LostRun | None:
+        org_id, run_id = (UUID(part) for part in member.decode().split(":"))
+        if run_id in self._held or self._table.find(run_id):
+            # Ours, and alive: it was this worker that stood still, and it is about to renew.
+            return None
+        args: list[_Argument] = [member, self._worker_id, _CLAIM_MS]
+        keys = [CLAIMS, record_key(run_id), events_key(run_id)]
+        epoch, is_refused = cast("tuple[int, int]", await self._take(keys=keys, args=args))
+        return LostRun(org_id, run_id, epoch, is_refused=bool(is_refused)) if epoch else None
 
     def letting_go(self, run: Run) -> tuple[bytes, ...]:
         """The command that gives a run to whoever takes it first. It must follow the last event that was told of it.
@@ -228,20 +228,23 @@ class RunLocks:
             await self._surrender(keys=[CLAIMS], args=[member_of(run.org_id, run.run_id)])
 
     async def run(self) -> None:
-        """Renew what runs, release what could not be released, until cancelled."""
+        """Release what could not be released, renew what runs, until cancelled."""
         loop = asyncio.get_running_loop()
         self._renewed_at = self._ticked_at = loop.time()
+        # Nobody knows whether Redis has been away until now.
+        self._patient_until = loop.time() + CLAIM_SECONDS
         while True:
             await asyncio.sleep(RENEW_SECONDS)
             asked_at = loop.time()
             # Redis may take its time to answer; that a sleep is late means that this process did not run.
             self._stood_still |= asked_at - self._ticked_at > CLAIM_SECONDS - RENEW_SECONDS
             try:
-                await self._renew_all([*self._held.values(), *self._taken_over(), *self._unstored()])
-                self._is_cut_off = self._stood_still = False
+                # First, because what was lost among them is not to be taken for certain by the renewal.
                 for run_id, (org_id, conversation_id, epoch, entry) in list(self._unreleased.items()):
                     await self._release_now(org_id, conversation_id, run_id, epoch, entry)
                     self._unreleased.pop(run_id, None)
+                await self._renew_all([*self._held.values(), *self._taken_over(), *self._unstored()])
+                self._is_cut_off = self._stood_still = False
             except RedisError as error:
                 self._is_cut_off = True
                 log.warning("run_locks_not_renewed", reason=type(error).__name__, runs=len(self._table))
@@ -264,7 +267,8 @@ class RunLocks:
             # A renewal that is on its way would take for lost, and set again, what was given back before it.
             await self._none_renewing.wait()
             self._let_go.add(run_id)
-            await self._release(keys=keys, args=args)
+            if not await self._release(keys=keys, args=args):
+                self.on_lost(run_id)
 
     async def _renew_all(self, claims: Sequence[Claim]) -> None:
         """A part at a time: Redis and this loop have others to serve, and whoever ends meanwhile waits for one only."""
@@ -282,6 +286,7 @@ class RunLocks:
         self._renewals += 1
         runs = [run for run_id in lost if (run := self._table.find(run_id))]
         for run_id in lost:
+            self.on_lost(run_id)
             if self._held.pop(run_id, None) and self._table.find(run_id) is None:
                 # Its turn is still being stored: whoever starts it learns of this when it asks whether it is ours.
                 self._lost_at_start.add(run_id)

@@ -149,6 +149,7 @@ class TurnService:
             created_at=now,
         )
         dialect = request.dialect(run_id, now) if request.dialect else None
+        log = self._journal.begin(request.org_id, run_id)
         run = Run(
             run_id=run_id,
             org_id=request.org_id,
@@ -157,7 +158,7 @@ class TurnService:
             instance_id=request.instance_id,
             config_hash=lease.snapshot.config_hash,
             started_at=now,
-            stream=RunStream(run_id, is_followed=request.is_followed, log=self._journal.begin(run_id), dialect=dialect),
+            stream=RunStream(run_id, is_followed=request.is_followed, log=log, dialect=dialect),
             on_disconnect=request.on_disconnect or lease.snapshot.chat.on_disconnect,
             mode=lease.snapshot.mode,
             last_agent=conversation.last_agent if conversation else None,
@@ -216,7 +217,7 @@ class TurnService:
             try:
                 if lease.snapshot.config_hash != record.config_hash:
                     raise Conflict("the orchestrator was changed since the run began")
-                log = self._journal.begin(lost.run_id, lost.epoch)
+                log = self._journal.begin(lost.org_id, lost.run_id, lost.epoch)
                 run = Run(
                     run_id=lost.run_id,
                     org_id=lost.org_id,

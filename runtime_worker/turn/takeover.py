@@ -14,19 +14,20 @@ from redis.exceptions import RedisError
 from runtime_worker.conversations.base import ConversationStore, Message, RunError, RunRecord, TurnEnd
 from runtime_worker.stream.journal import EventJournal
 from runtime_worker.stream.run_stream import RunStream
-from runtime_worker.stream.story import Story, ToldEvent, read_story
+from runtime_worker.stream.spool import EventSpool, RunEpoch, behind
+from runtime_worker.stream.story import Story, ToldEvent, read_entries, told
 from runtime_worker.turn.accounting import entry_of_lost
 from runtime_worker.turn.backlog import SaveBacklog
 from runtime_worker.turn.claims import LostRun
 from runtime_worker.turn.endings import ended_as_told, last_event
 from runtime_worker.turn.execution import estimate, token_usage
 from runtime_worker.turn.reservations import Reservations
-from runtime_worker.turn.run_locks import RunLocks
+from runtime_worker.turn.run_locks import MAX_LOST, RunLocks
 from shared.clock import Clock
 from shared.errors import DomainError, WorkerLost
 from shared.logging import get_logger
 
-SWEEP_SECONDS = 0.5
+SWEEP_SECONDS = 0.25
 LAST_EPOCH_TO_RESTART = 2
 """A run that lost two workers may be what kills them."""
 
@@ -45,6 +46,7 @@ class Takeover:
         locks: RunLocks,
         reservations: Reservations,
         store: ConversationStore,
+        spool: EventSpool,
         backlog: SaveBacklog,
         journal: EventJournal,
         restart: Restart,
@@ -55,6 +57,7 @@ class Takeover:
         self._locks = locks
         self._reservations = reservations
         self._store = store
+        self._spool = spool
         self._backlog = backlog
         self._journal = journal
         self._restart = restart
@@ -62,18 +65,23 @@ class Takeover:
         self._clock = clock
 
     async def run(self) -> None:
-        while True:
-            await asyncio.sleep(SWEEP_SECONDS)
-            if self._is_leaving():
-                # Whoever stays can begin a run anew, and gets those that are handed over here.
-                continue
-            try:
-                lost = await self._locks.take_lost()
-            except RedisError as error:
-                log.warning("lost_runs_not_looked_for", reason=type(error).__name__)
-                continue
-            if lost:
-                await asyncio.gather(*(self._end(run) for run in lost))
+        ending = set[asyncio.Task[None]]()
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await asyncio.sleep(SWEEP_SECONDS)
+                if self._is_leaving():
+                    # Whoever stays can begin a run anew, and gets those that are handed over here.
+                    continue
+                try:
+                    lost = await self._locks.take_lost(MAX_LOST - len(ending))
+                except RedisError as error:
+                    log.warning("lost_runs_not_looked_for", reason=type(error).__name__)
+                    continue
+                # One that takes its time, because a store does, keeps nobody from looking again.
+                for run in lost:
+                    task = group.create_task(self._end(run))
+                    ending.add(task)
+                    task.add_done_callback(ending.discard)
 
     async def _end(self, lost: LostRun) -> None:
         try:
@@ -90,7 +98,7 @@ class Takeover:
                 return
             # A conversation that began with the run may have no row of its own yet; asking for it makes one.
             await self._store.find_conversation(lost.org_id, record.conversation_id)
-            story = await read_story(self._redis, lost.run_id)
+            story = await self._story(lost)
             if record.status not in ("queued", "running"):
                 await self._tell_end(lost, record, story)
                 return
@@ -104,6 +112,21 @@ class Takeover:
             log.warning("takeover_postponed", run_id=str(lost.run_id), reason=type(error).__name__)
         except Exception:  # One run that cannot be ended must not keep the others from it.
             log.exception("takeover_failed", run_id=str(lost.run_id), org_id=str(lost.org_id))
+
+    async def _story(self, lost: LostRun) -> Story:
+        """What was told of it, by whoever had it. Where some of it reached the spool alone, Redis gets it now, before
+        all that follows."""
+        entries = await read_entries(self._redis, lost.run_id)
+        story = told(entries)
+        spooled = await self._spool.close(lost.org_id, RunEpoch(lost.run_id, lost.epoch))
+        if rest := behind(spooled, story.last_seq):
+            run_log = self._journal.begin(lost.org_id, lost.run_id, lost.epoch)
+            run_log.open()
+            for entry in rest:
+                (event,) = entry.events
+                run_log.add(event.seq, event.raw, is_last=entry.is_last)
+            story = told([*entries, *rest])
+        return story
 
     async def _began_anew(self, lost: LostRun, record: RunRecord, story: Story) -> bool:
         try:
@@ -135,11 +158,11 @@ class Takeover:
 
     async def _store_as_told(self, lost: LostRun, record: RunRecord, story: Story, end: ToldEvent) -> None:
         """Its worker had told the end while it could not be stored, and went before it could."""
-        told = msgspec.structs.replace(ended_as_told(record, story, end, self._clock.now()), epoch=lost.epoch)
-        told = msgspec.structs.replace(told, usage_entry=entry_of_lost(lost.org_id, told))
-        await self._backlog.save(lost.org_id, self._turn_end(told, story))
-        await self._release(lost, told)
-        log.warning("run_stored_as_told", run_id=str(lost.run_id), org_id=str(lost.org_id), status=told.status)
+        ended = msgspec.structs.replace(ended_as_told(record, story, end, self._clock.now()), epoch=lost.epoch)
+        ended = msgspec.structs.replace(ended, usage_entry=entry_of_lost(lost.org_id, ended))
+        await self._backlog.save(lost.org_id, self._turn_end(ended, story))
+        await self._release(lost, ended)
+        log.warning("run_stored_as_told", run_id=str(lost.run_id), org_id=str(lost.org_id), status=ended.status)
 
     def _turn_end(self, ended: RunRecord, story: Story) -> TurnEnd:
         """A run with what was shown of its answer."""
@@ -186,7 +209,7 @@ class Takeover:
     def _stream(self, lost: LostRun, story: Story) -> RunStream:
         """Goes on where the story stopped."""
         stream = RunStream(
-            lost.run_id, is_followed=False, log=self._journal.begin(lost.run_id, lost.epoch), after=story
+            lost.run_id, is_followed=False, log=self._journal.begin(lost.org_id, lost.run_id, lost.epoch), after=story
         )
         stream.record()
         return stream

@@ -63,7 +63,7 @@ async def _round(journal: EventJournal | None, tokens: int) -> float:
 async def _stream(journal: EventJournal | None, tokens: int, number: int) -> None:
     await asyncio.sleep(GAP_SECONDS * number / STREAMS)
     run_id = new_id()
-    stream = RunStream(run_id, is_followed=True, log=journal.begin(run_id) if journal else None)
+    stream = RunStream(run_id, is_followed=True, log=journal.begin(new_id(), run_id) if journal else None)
     stream.record()
     stream.follow(partial(_taken, stream))
     loop = asyncio.get_running_loop()

@@ -57,7 +57,10 @@ async def pair_of(
     instance: OrchestratorSnapshot,
     builder: ScriptedBuilder,
     tmp_path: Path,
+    *,
+    of_one: WorkerSettings | None = None,
 ) -> AsyncIterator[Pair]:
+    """`of_one`: how the first worker reaches the stores, if not like the other."""
     others = worker_settings(
         control_plane=control_plane,
         redis_url=settings.redis_url,
@@ -66,7 +69,7 @@ async def pair_of(
         home=tmp_path,
     )
     async with (
-        running_worker(settings, control_plane, builder) as one,
+        running_worker(of_one or settings, control_plane, builder) as one,
         running_worker(others, control_plane, builder) as two,
     ):
         here = await one.sign_in(instance.org_id)

@@ -87,7 +87,7 @@ async def test_what_was_written_and_not_shown_when_its_worker_was_lost_is_shown_
         opening = await opening_of(stream)
         seen = [opening, *await until(stream, "one ")]
         # Between the write to Redis and the one to the client.
-        pair.one.worker._journal._may_show = lambda: False
+        pair.one.worker._journal.show = lambda: None  # type: ignore[method-assign]
         run = UUID(opening.data["run_id"])
         redis = pair.one.worker.redis
         before = await redis.xlen(events_key(run))
@@ -219,10 +219,10 @@ async def test_a_worker_that_stood_still_shows_nothing_until_it_knows_what_is_it
     locks = RunLocks(redis, "one", RunTable())
     running = asyncio.create_task(locks.run())
     await asyncio.sleep(0)
-    assert locks.may_show()
+    assert locks.is_certain()
     locks._renewed_at -= 60
-    assert not locks.may_show()
-    await eventually(locks.may_show)
+    assert not locks.is_certain()
+    await eventually(locks.is_certain)
     running.cancel()
 
 
