@@ -211,7 +211,13 @@ class Worker:
             clock,
         )
         self.runs = RunLookup(self.table, self.store, self._locks, self._cancellations, clock)
-        self.replays = RunReplays(self.redis, self.runs, heartbeat_seconds=settings.serving.heartbeat_seconds)
+        self.replays = RunReplays(
+            self.redis,
+            self.runs,
+            clock,
+            keep_seconds=settings.serving.resume_seconds,
+            heartbeat_seconds=settings.serving.heartbeat_seconds,
+        )
         self.repeats = RepeatedRequests(self.redis, self.runs, settings.security.secret_key)
         self._takeover = Takeover(
             self.redis,

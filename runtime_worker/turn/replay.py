@@ -14,6 +14,7 @@ from runtime_worker.stream.sse import HEARTBEAT, EventEncoder
 from runtime_worker.stream.story import Entry, entry_of, read_story
 from runtime_worker.turn.endings import last_event
 from runtime_worker.turn.run_lookup import RunLookup
+from shared.clock import Clock
 from shared.errors import RunEventsGone, WorkerLost
 
 LOOK_SECONDS = 1.0
@@ -29,9 +30,13 @@ _ENTRIES = 5
 class RunReplays:
     """Reads what workers journal; which of them drives the run does not matter."""
 
-    def __init__(self, redis: "Redis", runs: RunLookup, *, heartbeat_seconds: float) -> None:
+    def __init__(
+        self, redis: "Redis", runs: RunLookup, clock: Clock, *, keep_seconds: float, heartbeat_seconds: float
+    ) -> None:
         self._redis = redis
         self._runs = runs
+        self._clock = clock
+        self._keep_seconds = keep_seconds
         self._heartbeat_seconds = heartbeat_seconds
         self._is_closed = False
 
@@ -47,7 +52,9 @@ class RunReplays:
         record = await self._runs.get(org_id, run_id, user_id=user_id)
         if _has_ended(record):
             newest = await self._newest_seq(run_id)
-            if newest is None or after_seq > max(newest, record.last_seq):
+            # Of one that has just ended they may be on their way still: Redis was away, and its worker keeps them.
+            is_past = newest is None and self._ended_long_ago(record)
+            if is_past or after_seq > max(newest or 0, record.last_seq):
                 raise RunEventsGone
         return self._events(org_id, run_id, after_seq)
 
@@ -107,6 +114,10 @@ class RunReplays:
         said = encoder.message(seq + 1, rest, story.last_node) if (rest := answer[len(story.text) :]) else b""
         name, data = last_event(record, saved=True)
         return said + encoder.event(seq + 2 if said else seq + 1, name, msgspec.to_builtins(data))
+
+    def _ended_long_ago(self, record: RunRecord) -> bool:
+        ended_at = record.ended_at or record.started_at
+        return (self._clock.now() - ended_at).total_seconds() > self._keep_seconds
 
     async def _newest_seq(self, run_id: UUID) -> int | None:
         """Of the events that are kept; None when there are none."""

@@ -14,6 +14,7 @@ from runtime_worker.stream.story import read_story
 from runtime_worker.turn.claims import CLAIMS
 from runtime_worker.turn.request import TurnRequest
 from runtime_worker.turn.run import Run
+from shared.errors import RunEventsGone
 from shared.ids import new_id
 from shared.security.grants import Grant
 from shared.snapshots import OrchestratorSnapshot
@@ -68,7 +69,39 @@ async def test_what_cannot_be_resumed_is_told_plainly(pair: Pair, instance: Orch
     assert (await asked(await pair.two.sign_in(instance.org_id)))[0] == 404
     assert (await asked(await pair.two.sign_in(new_id())))[0] == 404
     await eventually(lambda: pair.one.worker.redis.delete(events_key(UUID(run))))
+    pair.two.worker.replays._keep_seconds = 0
     assert await asked(pair.there) == (410, "OR-0011")
+
+
+async def test_events_that_come_after_the_end_of_their_run_are_waited_for(
+    pair: Pair, instance: OrchestratorSnapshot
+) -> None:
+    events = await pair.here.stream(instance.instance_id, "go")
+    run = events[0].data["run_id"]
+    redis, key = pair.one.worker.redis, events_key(UUID(run))
+    await eventually(lambda: pair.one.worker._journal.is_confirmed)
+    # As after an outage of Redis: the run is stored as ended, and its worker has not found Redis again.
+    rows: Any = await redis.xrange(key)
+    await redis.delete(key)
+    resuming = asyncio.create_task(resumed(pair.there, run, events[1].id))
+    await asyncio.sleep(0.1)
+    for entry_id, fields in rows:
+        await redis.xadd(key, fields, id=entry_id)
+    assert await resuming == events[2:]
+
+
+async def test_an_ended_run_whose_events_never_come_is_told_from_the_store(
+    pair: Pair, instance: OrchestratorSnapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runtime_worker.turn.replay.LATE_SECONDS", 0)
+    events = await pair.here.stream(instance.instance_id, "go")
+    run = events[0].data["run_id"]
+    await eventually(lambda: pair.one.worker.redis.delete(events_key(UUID(run))))
+    again = await resumed(pair.there, run)
+    assert text_of(again) == text_of(events)
+    assert again[-1].data["message_id"] == events[-1].data["message_id"]
+    (gone,) = await resumed(pair.there, run, events[2].id)
+    assert (gone.name, gone.data["code"]) == ("error", RunEventsGone.code)
 
 
 async def test_a_run_whose_worker_is_lost_ends_elsewhere_with_what_was_shown(
