@@ -35,6 +35,7 @@ from runtime_worker.turn.cancellation import Cancellations
 from runtime_worker.turn.compaction import Compactor
 from runtime_worker.turn.execution import Execution
 from runtime_worker.turn.handover import Handover
+from runtime_worker.turn.lost_runs import LostRuns
 from runtime_worker.turn.repeats import RepeatedRequests
 from runtime_worker.turn.replay import RunReplays
 from runtime_worker.turn.reservations import Reservations
@@ -219,8 +220,10 @@ class Worker:
             heartbeat_seconds=settings.serving.heartbeat_seconds,
         )
         self.repeats = RepeatedRequests(self.redis, self.runs, settings.security.secret_key)
+        self._lost_runs = LostRuns(self.redis, self.worker_id, self._locks.has)
         self._takeover = Takeover(
             self.redis,
+            self._lost_runs,
             self._locks,
             self.reservations,
             self.store,

@@ -45,11 +45,11 @@ class Held:
 
     __slots__ = ("conversation_id", "epoch", "org_id", "run_id", "words")
 
-    def __init__(self, org_id: UUID, conversation_id: UUID, run_id: UUID) -> None:
+    def __init__(self, org_id: UUID, conversation_id: UUID, run_id: UUID, epoch: int = 1) -> None:
         self.org_id = org_id
         self.conversation_id = conversation_id
         self.run_id = run_id
-        self.epoch = 1
+        self.epoch = epoch
         self.words = Words.of(self)
 
 

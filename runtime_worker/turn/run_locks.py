@@ -7,16 +7,15 @@ its own was taken for lost, and whatever it still has to say of the run is not h
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import cast
 from uuid import UUID
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from runtime_worker.stream.journal import events_key
-from runtime_worker.turn.claim_scripts import ACQUIRE, LOST, RELEASE, RENEW, SURRENDER, TAKE
+from runtime_worker.turn.claim_scripts import ACQUIRE, RELEASE, RENEW, SURRENDER
 from runtime_worker.turn.claims import CLAIMS, Claim, Held, LostRun, Words, member_of, record_key
 from runtime_worker.turn.run import Run, RunTable
 from shared.errors import ConversationBusy
@@ -41,11 +40,6 @@ RELEASED_AT_ONCE = 256
 RELEASE_SECONDS = 2.0
 """How long the end of a run waits for Redis, as long as for its saving; after that the release happens behind its back.
 The client is told of the end only then: it may send its next message the moment it reads that."""
-BLIND_SECONDS = 2.0
-"""Between two looks at the claims: in more than that the claims of workers that live may have run out unseen. In less,
-whoever missed a renewal has made another before: a claim is two renewals longer."""
-MAX_LOST = 50
-"""How many lost runs one worker is ending at a time; the others take the rest."""
 
 _CLAIM_MS = round(CLAIM_SECONDS * 1000)
 
@@ -55,7 +49,7 @@ log = get_logger(__name__)
 
 
 class RunLocks:
-    """Takes, renews and releases the locks of this worker's runs, and takes over what others lost.
+    """Takes, renews and releases the locks of this worker's runs. What others lost: `LostRuns`.
 
     `unstored` gives the runs that have ended and whose end is not stored yet, `is_unstored` whether one is of them:
     their conversations are free, but they are vouched for, because whoever finds a run that nobody vouches for takes it
@@ -78,8 +72,6 @@ class RunLocks:
         self._acquire = redis.register_script(ACQUIRE)
         self._renew = redis.register_script(RENEW)
         self._release = redis.register_script(RELEASE)
-        self._take = redis.register_script(TAKE)
-        self._lost = redis.register_script(LOST)
         self._surrender = redis.register_script(SURRENDER)
         self._none_renewing = asyncio.Event()
         self._none_renewing.set()
@@ -87,12 +79,11 @@ class RunLocks:
         self._releasing = asyncio.Semaphore(RELEASED_AT_ONCE)
         self._renewals = 0
         self._held: dict[UUID, Held] = {}
+        self._ending: dict[UUID, Held] = {}
         self._lost_at_start: set[UUID] = set()
         self._unreleased: dict[UUID, tuple[UUID, UUID, int, bytes | None]] = {}
         self._renewed_at = float("-inf")
         self._ticked_at = float("inf")
-        self._looked_at: float | None = None
-        self._patient_until = float("-inf")
         self._is_cut_off = False
         self._stood_still = False
         self.on_renewal: Callable[[], None] = lambda: None
@@ -128,6 +119,7 @@ class RunLocks:
         """Give the lock back and, in the same step, have counted what the run used; when Redis does not answer at once,
         later. Never raises."""
         self._held.pop(run_id, None)
+        self._ending.pop(run_id, None)
         self._lost_at_start.discard(run_id)
         try:
             async with asyncio.timeout(RELEASE_SECONDS):
@@ -165,38 +157,18 @@ class RunLocks:
             else:
                 return epoch is None or int(epoch) == run.epoch
 
-    async def take_lost(self, limit: int = MAX_LOST) -> list[LostRun]:
-        """Take over runs that nobody vouches for, up to so many. Of workers that try at once, one gets each. Raises
-        RedisError.
+    def has(self, run_id: UUID) -> bool:
+        """Whether this worker vouches for the run, or is about to again."""
+        return run_id in self._held or run_id in self._ending or self._table.find(run_id) is not None
 
-        None for a while after Redis was away, or this worker was, or began: everybody else has to be able to renew
-        first.
-        """
-        loop = asyncio.get_running_loop()
-        looked_at = self._looked_at if self._looked_at is not None else loop.time()
+    @contextmanager
+    def vouching(self, lost: LostRun, conversation_id: UUID) -> Iterator[None]:
+        """What was taken over stays ours while it is ended or begun anew, or until it is released."""
+        self._ending[lost.run_id] = Held(lost.org_id, conversation_id, lost.run_id, lost.epoch)
         try:
-            members = cast("Sequence[bytes]", await self._lost(keys=[CLAIMS], args=[limit]))
-        except RedisError:
-            if self._looked_at is None:
-                # It has been away since before we began, nobody knows for how long.
-                self._looked_at = float("-inf")
-            raise
-        self._looked_at = loop.time()
-        if self._looked_at - looked_at > BLIND_SECONDS:
-            self._patient_until = self._looked_at + CLAIM_SECONDS
-        if self._looked_at < self._patient_until:
-            return []
-        return [lost for lost in await asyncio.gather(*map(self._take_one, members)) if lost is not None]
-
-    async def _take_one(self, member: bytes) -> LostRun | None:
-        org_id, run_id = (UUID(part) for part in member.decode().split(":"))
-        if run_id in self._held or self._table.find(run_id):
-            # Ours, and alive: it was this worker that stood still, and it is about to renew.
-            return None
-        args: list[_Argument] = [member, self._worker_id, _CLAIM_MS]
-        keys = [CLAIMS, record_key(run_id), events_key(run_id)]
-        epoch, is_refused = cast("tuple[int, int]", await self._take(keys=keys, args=args))
-        return LostRun(org_id, run_id, epoch, is_refused=bool(is_refused)) if epoch else None
+            yield
+        finally:
+            self._ending.pop(lost.run_id, None)
 
     def letting_go(self, run: Run) -> tuple[bytes, ...]:
         """The command that gives a run to whoever takes it first. It must follow the last event that was told of it.
@@ -204,13 +176,6 @@ class RunLocks:
         self._held.pop(run.run_id, None)
         self._let_go.add(run.run_id)
         return b"ZADD", CLAIMS.encode(), b"XX", b"0", member_of(run.org_id, run.run_id).encode()
-
-    async def forget(self, lost: LostRun) -> None:
-        """There was nothing to take over. Raises RedisError."""
-        async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.zrem(CLAIMS, member_of(lost.org_id, lost.run_id))
-            pipe.expire(record_key(lost.run_id), MEMORY_SECONDS)
-            await pipe.execute()
 
     async def refuse(self, run_id: UUID) -> None:
         """Nobody is to begin this run anew: its caller is told that it did not begin. Never raises."""
@@ -231,8 +196,6 @@ class RunLocks:
         """Release what could not be released, renew what runs, until cancelled."""
         loop = asyncio.get_running_loop()
         self._renewed_at = self._ticked_at = loop.time()
-        # Nobody knows whether Redis has been away until now.
-        self._patient_until = loop.time() + CLAIM_SECONDS
         while True:
             await asyncio.sleep(RENEW_SECONDS)
             asked_at = loop.time()
@@ -243,7 +206,8 @@ class RunLocks:
                 for run_id, (org_id, conversation_id, epoch, entry) in list(self._unreleased.items()):
                     await self._release_now(org_id, conversation_id, run_id, epoch, entry)
                     self._unreleased.pop(run_id, None)
-                await self._renew_all([*self._held.values(), *self._taken_over(), *self._unstored()])
+                held = [*self._held.values(), *self._ending.values()]
+                await self._renew_all([*held, *self._taken_over(), *self._unstored()])
                 self._is_cut_off = self._stood_still = False
             except RedisError as error:
                 self._is_cut_off = True

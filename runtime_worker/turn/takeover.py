@@ -21,8 +21,9 @@ from runtime_worker.turn.backlog import SaveBacklog
 from runtime_worker.turn.claims import LostRun
 from runtime_worker.turn.endings import ended_as_told, last_event
 from runtime_worker.turn.execution import estimate, token_usage
+from runtime_worker.turn.lost_runs import MAX_LOST, LostRuns
 from runtime_worker.turn.reservations import Reservations
-from runtime_worker.turn.run_locks import MAX_LOST, RunLocks
+from runtime_worker.turn.run_locks import RunLocks
 from shared.clock import Clock
 from shared.errors import DomainError, WorkerLost
 from shared.logging import get_logger
@@ -30,6 +31,9 @@ from shared.logging import get_logger
 SWEEP_SECONDS = 0.25
 LAST_EPOCH_TO_RESTART = 2
 """A run that lost two workers may be what kills them."""
+
+RESTART_SECONDS = 5.0
+"""How long beginning anew may take, the building of its instance included. Then its client is told to try again."""
 
 Restart = Callable[[LostRun, RunRecord, Story], Awaitable[None]]
 """Begins a run anew in this worker. Raises DomainError when that cannot be done."""
@@ -43,6 +47,7 @@ class Takeover:
     def __init__(
         self,
         redis: "Redis",
+        lost_runs: LostRuns,
         locks: RunLocks,
         reservations: Reservations,
         store: ConversationStore,
@@ -54,6 +59,7 @@ class Takeover:
         clock: Clock,
     ) -> None:
         self._redis = redis
+        self._lost_runs = lost_runs
         self._locks = locks
         self._reservations = reservations
         self._store = store
@@ -65,6 +71,7 @@ class Takeover:
         self._clock = clock
 
     async def run(self) -> None:
+        self._lost_runs.begin()
         ending = set[asyncio.Task[None]]()
         async with asyncio.TaskGroup() as group:
             while True:
@@ -73,7 +80,7 @@ class Takeover:
                     # Whoever stays can begin a run anew, and gets those that are handed over here.
                     continue
                 try:
-                    lost = await self._locks.take_lost(MAX_LOST - len(ending))
+                    lost = await self._lost_runs.take(MAX_LOST - len(ending))
                 except RedisError as error:
                     log.warning("lost_runs_not_looked_for", reason=type(error).__name__)
                     continue
@@ -88,30 +95,34 @@ class Takeover:
             if lost.is_refused:
                 # Its worker went before it could take it back.
                 await self._store.withdraw_turn(lost.org_id, lost.run_id)
-                await self._locks.forget(lost)
+                await self._lost_runs.forget(lost)
                 return
             record = await self._store.find_run(lost.org_id, lost.run_id)
             if record is None:
                 # Its worker went while the turn was being stored: nobody was told of it.
-                await self._locks.forget(lost)
+                await self._lost_runs.forget(lost)
                 await self._reservations.settle(lost.org_id, lost.run_id, None, None)
                 return
-            # A conversation that began with the run may have no row of its own yet; asking for it makes one.
-            await self._store.find_conversation(lost.org_id, record.conversation_id)
-            story = await self._story(lost)
-            if record.status not in ("queued", "running"):
-                await self._tell_end(lost, record, story)
-                return
-            if story.end is not None:
-                await self._store_as_told(lost, record, story, story.end)
-                return
-            may_begin_anew = not story.has_acted and lost.epoch <= LAST_EPOCH_TO_RESTART
-            if not (may_begin_anew and await self._began_anew(lost, record, story)):
-                await self._fail(lost, record, story)
+            with self._locks.vouching(lost, record.conversation_id):
+                await self._go_on(lost, record)
         except (DomainError, RedisError) as error:
             log.warning("takeover_postponed", run_id=str(lost.run_id), reason=type(error).__name__)
         except Exception:  # One run that cannot be ended must not keep the others from it.
             log.exception("takeover_failed", run_id=str(lost.run_id), org_id=str(lost.org_id))
+
+    async def _go_on(self, lost: LostRun, record: RunRecord) -> None:
+        # A conversation that began with the run may have no row of its own yet; asking for it makes one.
+        await self._store.find_conversation(lost.org_id, record.conversation_id)
+        story = await self._story(lost)
+        if record.status not in ("queued", "running"):
+            await self._tell_end(lost, record, story)
+            return
+        if story.end is not None:
+            await self._store_as_told(lost, record, story, story.end)
+            return
+        may_begin_anew = not story.has_acted and lost.epoch <= LAST_EPOCH_TO_RESTART
+        if not (may_begin_anew and await self._began_anew(lost, record, story)):
+            await self._fail(lost, record, story)
 
     async def _story(self, lost: LostRun) -> Story:
         """What was told of it, by whoever had it. Where some of it reached the spool alone, Redis gets it now, before
@@ -130,9 +141,10 @@ class Takeover:
 
     async def _began_anew(self, lost: LostRun, record: RunRecord, story: Story) -> bool:
         try:
-            await self._restart(lost, record, story)
-        except DomainError as error:
-            log.info("run_not_restarted", run_id=str(lost.run_id), code=error.code)
+            async with asyncio.timeout(RESTART_SECONDS):
+                await self._restart(lost, record, story)
+        except (DomainError, TimeoutError) as error:
+            log.info("run_not_restarted", run_id=str(lost.run_id), code=getattr(error, "code", None))
             return False
         log.warning("run_restarted", run_id=str(lost.run_id), org_id=str(lost.org_id), epoch=lost.epoch)
         return True

@@ -39,7 +39,7 @@ class Pair:
         locks = self.one.worker._locks
         self._renew_all = locks._renew_all
         locks._renew_all = nothing  # type: ignore[assignment,method-assign]
-        locks.take_lost = nothing  # type: ignore[assignment,method-assign]
+        self.one.worker._lost_runs.take = nothing  # type: ignore[assignment,method-assign]
         for run in self.one.worker.table.all():
             run.claimed_at = float("-inf")
         locks._renewed_at = float("-inf")

@@ -11,6 +11,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from runtime_worker.stream.run_stream import RunStream
 from runtime_worker.turn.claims import CLAIMS, Claim
+from runtime_worker.turn.lost_runs import LostRuns
 from runtime_worker.turn.run import Run, RunTable
 from runtime_worker.turn.run_locks import LOCK_SECONDS, RENEW_SECONDS, RENEWED_AT_ONCE, RunLocks
 from shared.errors import ConversationBusy, Draining, WorkerBusy
@@ -31,6 +32,11 @@ def run_of(run_id: UUID) -> Run:
         started_at=datetime.now(UTC),
         stream=RunStream(run_id, is_followed=False),
     )
+
+
+def lost_runs_of(locks: RunLocks) -> LostRuns:
+    """Those that the worker of these locks finds."""
+    return LostRuns(locks._redis, locks._worker_id, locks.has)
 
 
 async def test_a_lock_is_held_once_and_expires_unless_renewed(redis: Redis) -> None:
@@ -77,11 +83,11 @@ async def test_a_run_is_vouched_for_from_its_lock_on_however_long_its_start_take
     run_id = new_id()
     await one.acquire(ORG, CONVERSATION, run_id)
     await _run_out(redis)
-    assert await one.take_lost() == []
+    assert await lost_runs_of(one).take() == []
     async with _renewing(one):
         while not await redis.zcount(CLAIMS, 1, "+inf"):
             await asyncio.sleep(0.01)
-    assert await two.take_lost() == []
+    assert await lost_runs_of(two).take() == []
     await one.release(ORG, CONVERSATION, run_id)
     assert await redis.zcard(CLAIMS) == 0
 
@@ -91,12 +97,12 @@ async def test_a_run_that_was_taken_over_while_its_turn_was_being_stored_is_not_
     run = run_of(new_id())
     await one.acquire(ORG, CONVERSATION, run.run_id)
     await _run_out(redis)
-    (lost,) = await two.take_lost()
-    await two.forget(lost)
+    (lost,) = await lost_runs_of(two).take()
+    await lost_runs_of(two).forget(lost)
     await one._renew_all(list(one._held.values()))
     assert not await one.is_ours(run)
     await one.surrender(run)
-    assert [lost.run_id for lost in await two.take_lost()] == [run.run_id]
+    assert [lost.run_id for lost in await lost_runs_of(two).take()] == [run.run_id]
 
 
 async def test_a_worker_that_began_while_redis_was_away_lets_everybody_renew_first(
@@ -105,21 +111,22 @@ async def test_a_worker_that_began_while_redis_was_away_lets_everybody_renew_fir
     async def away(**_: Any) -> None:
         raise RedisConnectionError
 
-    monkeypatch.setattr("runtime_worker.turn.run_locks.CLAIM_SECONDS", 0.5)
+    monkeypatch.setattr("runtime_worker.turn.lost_runs.CLAIM_SECONDS", 0.5)
     one, new = RunLocks(redis, "one", RunTable()), RunLocks(redis, "new", RunTable())
     living, lost = run_of(new_id()), run_of(new_id())
     for run, conversation_id in ((living, CONVERSATION), (lost, new_id())):
         await one.acquire(ORG, conversation_id, run.run_id)
-    look = new._lost
-    monkeypatch.setattr(new, "_lost", away)
+    lost_runs = lost_runs_of(new)
+    look = lost_runs._lost
+    monkeypatch.setattr(lost_runs, "_lost", away)
     with pytest.raises(RedisConnectionError):
-        await new.take_lost()
+        await lost_runs.take()
     await _run_out(redis)
-    monkeypatch.setattr(new, "_lost", look)
-    assert await new.take_lost() == [], "it has seen nothing of the outage but its end"
+    monkeypatch.setattr(lost_runs, "_lost", look)
+    assert await lost_runs.take() == [], "it has seen nothing of the outage but its end"
     await one._renew_all([living])
     await asyncio.sleep(0.6)
-    assert [found.run_id for found in await new.take_lost()] == [lost.run_id]
+    assert [found.run_id for found in await lost_runs.take()] == [lost.run_id]
 
 
 async def test_a_lock_that_somebody_else_holds_is_not_vouched_for(redis: Redis) -> None:
@@ -131,8 +138,7 @@ async def test_a_lock_that_somebody_else_holds_is_not_vouched_for(redis: Redis) 
     await _run_out(redis)
     async with _renewing(two):
         await asyncio.sleep(RENEW_SECONDS * 1.5)
-    two._patient_until = 0
-    assert [lost.run_id for lost in await two.take_lost()] == [run_id]
+    assert [lost.run_id for lost in await lost_runs_of(two).take()] == [run_id]
 
 
 @pytest.mark.parametrize("step", ["_renew_all", "_renew_some"])
@@ -226,3 +232,21 @@ async def _renewing(locks: RunLocks) -> AsyncIterator[None]:
 
 async def _until(run: Run) -> None:
     await run.stop_requested
+
+
+async def test_a_run_that_is_being_ended_is_not_lost_once_more_however_long_that_takes(redis: Redis) -> None:
+    one, two, three = (RunLocks(redis, name, RunTable()) for name in ("one", "two", "three"))
+    run_id = new_id()
+    await one.acquire(ORG, CONVERSATION, run_id)
+    await _run_out(redis)
+    (lost,) = await lost_runs_of(two).take()
+    async with _renewing(two):
+        with two.vouching(lost, CONVERSATION):
+            await _run_out(redis)
+            assert await lost_runs_of(two).take() == []
+            while not await redis.zcount(CLAIMS, 1, "+inf"):
+                await asyncio.sleep(0.01)
+            assert await lost_runs_of(three).take() == []
+            await two.release(ORG, CONVERSATION, run_id, lost.epoch)
+            await asyncio.sleep(RENEW_SECONDS * 1.5)
+            assert await redis.zcard(CLAIMS) == 0

@@ -12,6 +12,7 @@ from runtime_worker.conversations.base import TurnStart
 from runtime_worker.conversations.databases import database_name
 from runtime_worker.stream.journal import events_key
 from runtime_worker.turn.claims import CLAIMS
+from runtime_worker.turn.lost_runs import LostRuns
 from runtime_worker.turn.repeats import CLAIM_SECONDS as KEY_CLAIM_SECONDS
 from runtime_worker.turn.repeats import RequestClaim
 from runtime_worker.turn.run import RunTable
@@ -204,15 +205,15 @@ async def test_a_replay_with_a_hole_tells_the_rest_from_the_store(
 
 async def test_nobody_takes_over_before_everybody_could_renew_after_an_outage(redis: Redis) -> None:
     org_id, run_id = new_id(), new_id()
-    one, two = RunLocks(redis, "one", RunTable()), RunLocks(redis, "two", RunTable())
+    one, two = RunLocks(redis, "one", RunTable()), LostRuns(redis, "two", lambda _: False)
     await one.acquire(org_id, new_id(), run_id)
-    assert await two.take_lost() == []
+    assert await two.take() == []
     await redis.zadd(CLAIMS, {f"{org_id}:{run_id}": 0})
     assert two._looked_at is not None
     two._looked_at -= 60
-    assert await two.take_lost() == []
+    assert await two.take() == []
     two._patient_until = 0
-    assert [lost.run_id for lost in await two.take_lost()] == [run_id]
+    assert [lost.run_id for lost in await two.take()] == [run_id]
 
 
 async def test_a_worker_that_stood_still_shows_nothing_until_it_knows_what_is_its_own(redis: Redis) -> None:
