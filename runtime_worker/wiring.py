@@ -15,9 +15,8 @@ from runtime_worker.conversations.databases import mongo_client
 from runtime_worker.conversations.mongo import MongoConversationStore
 from runtime_worker.conversations.retention import Retention
 from runtime_worker.conversations.service import ConversationService
-from runtime_worker.conversations.spooled import MongoEventSpool
 from runtime_worker.engines.registry import shared_template_count
-from runtime_worker.metrics import RunMetrics, WorkerState
+from runtime_worker.metrics import WorkerState
 from runtime_worker.pool.central_points import CentralPoints, PointLookup
 from runtime_worker.pool.entry import Builder
 from runtime_worker.pool.eviction import MB, PoolLimits
@@ -27,23 +26,10 @@ from runtime_worker.pool.preparation import Prewarming
 from runtime_worker.pool.reconciler import Reconciler
 from runtime_worker.purges import Purges
 from runtime_worker.shared_parts import SharedParts
-from runtime_worker.stream.journal import EventJournal
-from runtime_worker.stream.spool import Spooler
 from runtime_worker.topology import Topology, rss_mb
-from runtime_worker.turn.backlog import SaveBacklog
-from runtime_worker.turn.cancellation import Cancellations
-from runtime_worker.turn.compaction import Compactor
-from runtime_worker.turn.execution import Execution
-from runtime_worker.turn.handover import Handover
-from runtime_worker.turn.lost_runs import LostRuns
-from runtime_worker.turn.repeats import RepeatedRequests
-from runtime_worker.turn.replay import RunReplays
+from runtime_worker.turn.parts import TurnParts
 from runtime_worker.turn.reservations import Reservations
 from runtime_worker.turn.run import RunTable
-from runtime_worker.turn.run_locks import RunLocks
-from runtime_worker.turn.run_lookup import RunLookup
-from runtime_worker.turn.service import TurnService
-from runtime_worker.turn.takeover import Takeover
 from runtime_worker.usage_sweep import UsageSweep
 from shared.background import BackgroundTasks
 from shared.clock import Clock, SystemClock
@@ -188,56 +174,24 @@ class Worker:
             self.topology.leads,
             clock,
         )
-        self._backlog = SaveBacklog(self.store)
-        self._locks = RunLocks(self.redis, self.worker_id, self.table, self._backlog.claims, self._backlog.has)
-        self._journal = EventJournal(
+        self._turning = turning = TurnParts(
+            settings,
+            self.worker_id,
             self.redis,
-            keep_seconds=settings.serving.resume_seconds,
-            is_vouched_for=self._locks.is_certain,
-            has_spool=True,
-        )
-        spool = MongoEventSpool(self.store.databases)
-        self._spooler = Spooler(self._journal, spool, self.table.lose)
-        self._locks.on_renewal, self._locks.on_lost = self._journal.show, self._journal.lose
-        self._cancellations = Cancellations(self.redis, self.table)
-        self.turns = TurnService(
-            self.pool,
             self.store,
-            self._locks,
             self.table,
-            self._backlog,
-            Execution(self._backlog, self._locks, self.reservations, Compactor(self.store), RunMetrics(metrics), clock),
-            self._journal,
+            self.pool,
             self.limiter,
-            clock,
-        )
-        self.runs = RunLookup(self.table, self.store, self._locks, self._cancellations, clock)
-        self.replays = RunReplays(
-            self.redis,
-            self.runs,
-            clock,
-            keep_seconds=settings.serving.resume_seconds,
-            heartbeat_seconds=settings.serving.heartbeat_seconds,
-        )
-        self.repeats = RepeatedRequests(self.redis, self.runs, settings.security.secret_key)
-        self._lost_runs = LostRuns(self.redis, self.worker_id, self._locks.has)
-        self._takeover = Takeover(
-            self.redis,
-            self._lost_runs,
-            self._locks,
             self.reservations,
-            self.store,
-            spool,
-            self._backlog,
-            self._journal,
-            self.turns.restart,
-            lambda: self.table.is_draining,
+            lambda: self.topology.has_others,
+            metrics,
             clock,
         )
+        self.turns, self.runs, self.replays = turning.service, turning.runs, turning.replays
+        self.repeats, self.handover = turning.repeats, turning.handover
         metrics.registry.register(
             WorkerState(self.table, self.pool, settings.pool.max_hot_pool_size, lambda: self.topology.is_serving)
         )
-        self.handover = Handover(self.table, self._locks, self._journal, self.replays, lambda: self.topology.has_others)
         self._hurry = asyncio.Event()
         self._joining: asyncio.Task[None] | None = None
         self.purges = Purges(
@@ -247,11 +201,11 @@ class Worker:
             pool=self.pool,
             bundles=self._parts.bundles,
             table=self.table,
-            backlog=self._backlog,
+            backlog=turning.backlog,
             store=self.store,
             redis=self.redis,
         )
-        self.conversations = ConversationService(self.store, self._locks)
+        self.conversations = ConversationService(self.store, turning.locks)
 
     @property
     def plugins_without_environment(self) -> tuple[str, ...]:
@@ -273,14 +227,9 @@ class Worker:
         start("reconciler", self.reconciler.run())
         start("events", self.events.run())
         start("plugin-upkeep", self._parts.bundles.upkeep())
-        start("run-locks", self._locks.run())
-        start("repeats", self.repeats.run())
+        for name, work in self._turning.upkeep().items():
+            start(name, work)
         start("reservations", self.reservations.run())
-        start("event-journal", self._journal.run())
-        start("event-spool", self._spooler.run())
-        start("takeover", self._takeover.run())
-        start("cancellations", self._cancellations.run())
-        start("save-backlog", self._backlog.run())
         start("retention", self.retention.run())
         start("purges", self.purges.run())
         start("usage-sweep", self.usage_sweep.run())
@@ -331,7 +280,7 @@ class Worker:
             await asyncio.gather(self._joining, return_exceptions=True)
         if not self.table.is_draining:
             await self.drain()
-        await self._backlog.drain(SAVE_ON_EXIT_SECONDS)
+        await self._turning.backlog.drain(SAVE_ON_EXIT_SECONDS)
         await self._background.stop()
         await self.reservations.close()
         await self._api_key_uses.tell()

@@ -36,10 +36,10 @@ class Pair:
         async def nothing(*_: Any) -> Sequence[LostRun]:
             return []
 
-        locks = self.one.worker._locks
+        locks = self.one.worker._turning.locks
         self._renew_all = locks._renew_all
         locks._renew_all = nothing  # type: ignore[assignment,method-assign]
-        self.one.worker._lost_runs.take = nothing  # type: ignore[assignment,method-assign]
+        self.one.worker._turning.lost_runs.take = nothing  # type: ignore[assignment,method-assign]
         for run in self.one.worker.table.all():
             run.claimed_at = float("-inf")
         locks._renewed_at = float("-inf")
@@ -47,7 +47,7 @@ class Pair:
 
     def wake(self) -> None:
         """The first worker goes on where it was paused."""
-        self.one.worker._locks._renew_all = self._renew_all  # type: ignore[method-assign]
+        self.one.worker._turning.locks._renew_all = self._renew_all  # type: ignore[method-assign]
 
 
 @asynccontextmanager

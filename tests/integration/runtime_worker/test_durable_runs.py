@@ -79,7 +79,7 @@ async def test_events_that_come_after_the_end_of_their_run_are_waited_for(
     events = await pair.here.stream(instance.instance_id, "go")
     run = events[0].data["run_id"]
     redis, key = pair.one.worker.redis, events_key(UUID(run))
-    await eventually(lambda: pair.one.worker._journal.is_confirmed)
+    await eventually(lambda: pair.one.worker._turning.journal.is_confirmed)
     # As after an outage of Redis: the run is stored as ended, and its worker has not found Redis again.
     rows: Any = await redis.xrange(key)
     await redis.delete(key)

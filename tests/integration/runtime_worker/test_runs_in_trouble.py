@@ -88,7 +88,7 @@ async def test_what_was_written_and_not_shown_when_its_worker_was_lost_is_shown_
         opening = await opening_of(stream)
         seen = [opening, *await until(stream, "one ")]
         # Between the write to Redis and the one to the client.
-        pair.one.worker._journal.show = lambda: None  # type: ignore[method-assign]
+        pair.one.worker._turning.journal.show = lambda: None  # type: ignore[method-assign]
         run = UUID(opening.data["run_id"])
         redis = pair.one.worker.redis
         before = await redis.xlen(events_key(run))
@@ -172,7 +172,7 @@ async def test_a_turn_that_was_refused_by_a_worker_that_is_lost_is_withdrawn_by_
     builder.script = script = Halting([], ["never"])
     async with pair.here.streaming(instance.instance_id, "go") as stream:
         run = (await opening_of(stream)).data["run_id"]
-        await pair.one.worker._locks.refuse(UUID(run))
+        await pair.one.worker._turning.locks.refuse(UUID(run))
         await pair.lose(run, instance.org_id)
 
         async def is_withdrawn() -> bool:

@@ -122,10 +122,10 @@ async def test_a_worker_that_reaches_no_store_shows_nothing_that_the_next_one_do
     builder.script = script = Halting(["one "], ["two "])
     async with pair.here.streaming(instance.instance_id, "go") as stream:
         seen = [opening := await opening_of(stream), *await until(stream, "one ")]
-        await eventually(lambda: pair.one.worker._journal.is_confirmed)
+        await eventually(lambda: pair.one.worker._turning.journal.is_confirmed)
         await wired.mongo.cut()
         await wired.redis.cut()
-        await eventually(lambda: not pair.one.worker._journal.is_connected)
+        await eventually(lambda: not pair.one.worker._turning.journal.is_connected)
         script.go_on.set()
         run, conversation = opening.data["run_id"], opening.data["conversation_id"]
         rest = await resumed(pair.there, run, seen[-1].id)
@@ -144,10 +144,10 @@ async def test_what_no_store_could_take_is_shown_when_one_of_them_is_back(
     builder.script = script = Halting(["one "], ["two ", "three "])
     async with pair.here.streaming(instance.instance_id, "go") as stream:
         seen = [opening := await opening_of(stream), *await until(stream, "one ")]
-        await eventually(lambda: pair.one.worker._journal.is_confirmed)
+        await eventually(lambda: pair.one.worker._turning.journal.is_confirmed)
         await wired.mongo.cut()
         await wired.redis.cut()
-        await eventually(lambda: not pair.one.worker._journal.is_connected)
+        await eventually(lambda: not pair.one.worker._turning.journal.is_connected)
         script.go_on.set()
         coming = asyncio.create_task(stream.next())
         assert not (await asyncio.wait({coming}, timeout=0.5))[0]
@@ -174,7 +174,7 @@ async def test_the_spool_is_emptied_when_redis_has_it_all(
         await until(stream, "one ")
         assert await spooled.count_documents({}) == 0
         await wired.redis.cut()
-        await eventually(lambda: not pair.one.worker._journal.is_connected)
+        await eventually(lambda: not pair.one.worker._turning.journal.is_connected)
         script.go_on.set()
         await until(stream, "two ")
         assert [row["_id"] async for row in spooled.find({"told": {"$exists": True}})] == [UUID(run)]
@@ -225,7 +225,7 @@ async def test_what_cannot_be_spooled_breaks_off_its_own_streams_only(
 ) -> None:
     pair = wired.pair
     builder.script = script = Halting(["one "], ["two "])
-    spool = pair.one.worker._spooler._spool
+    spool = pair.one.worker._turning.spooler._spool
     keep = spool.keep
 
     async def too_much(org_id: UUID, events: Mapping[RunEpoch, Sequence[Spooled]]) -> set[UUID]:
@@ -245,7 +245,7 @@ async def test_what_cannot_be_spooled_breaks_off_its_own_streams_only(
         await until(ours, "one ")
         await until(theirs, "one ")
         await wired.redis.cut()
-        await eventually(lambda: not pair.one.worker._journal.is_connected)
+        await eventually(lambda: not pair.one.worker._turning.journal.is_connected)
         script.go_on.set()
         assert await until_it_breaks(ours) == []
         assert [event async for event in theirs][-1].data["status"] == "completed"

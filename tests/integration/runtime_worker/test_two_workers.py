@@ -81,7 +81,7 @@ async def test_the_run_of_a_lost_worker_is_found_out(
             assert opening is not None
             run = opening.data["run_id"]
             # As if its worker had been killed, and Redis had lost what it knew.
-            one.worker._locks._renew_all = nothing  # type: ignore[assignment,method-assign]
+            one.worker._turning.locks._renew_all = nothing  # type: ignore[assignment,method-assign]
             await one.worker.redis.delete(CLAIMS, f"run:{run}")
             _, found = await there.call("GET", f"/runs/{run}")
             assert (found["status"], found["error"]["code"]) == ("failed", "OR-0007")

@@ -173,7 +173,7 @@ async def running_worker(
             # In idle moments a worker looks through all of its memory, which in here is that of the tests.
             worker._heap._is_idle = lambda: False
             # Others that would have to renew first there are none of.
-            worker._lost_runs._patient_until = float("-inf")
+            worker._turning.lost_runs._patient_until = float("-inf")
             yield RunningWorker(settings.public_url, worker, control_plane, http)
     finally:
         server.stop()  # type: ignore[no-untyped-call]  # Granian's embedded server is not annotated here
