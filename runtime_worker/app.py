@@ -22,8 +22,9 @@ from runtime_worker.http import (
 )
 from runtime_worker.http import metrics as metrics_routes
 from runtime_worker.http.admissions import Admissions
-from runtime_worker.http.auth import provide_grant, provide_worker
+from runtime_worker.http.auth import provide_worker
 from runtime_worker.http.bodies import MAX_JSON_BYTES
+from runtime_worker.http.callers import provide_grant
 from runtime_worker.http.dependencies import resolve_in_turn
 from runtime_worker.http.problems import answer_problem
 from runtime_worker.http.request_ids import RequestIds

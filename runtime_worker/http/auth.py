@@ -1,21 +1,18 @@
 """Who may call: a guard per handler, and the caller it leaves for it."""
 
-from typing import Any
 from uuid import UUID
 
 from litestar import Request
-from litestar.connection import ASGIConnection
 from litestar.handlers.base import BaseRouteHandler
 
+from runtime_worker.http.callers import AnyRequest, Connection
+from runtime_worker.http.telling import tell_refused
 from runtime_worker.wiring import Worker
-from shared.errors import NotAuthenticated
+from shared.errors import DomainError, NotAuthenticated
 from shared.ids import new_id
-from shared.limits import Admission, Charge
-from shared.security.grants import Grant
+from shared.limits import Charge
 from shared.security.permissions import Permission
 
-Connection = ASGIConnection[Any, Any, Any, Any]
-AnyRequest = Request[Any, Any, Any]
 _REQUEST = Charge("api")
 
 
@@ -31,15 +28,21 @@ class PermissionGuard:
         principal = await worker.authenticator.identify(connection.headers, org_id, charge)
         grant = principal.grant
         connection.scope["state"]["admission"] = principal.admission
-        if grant.is_alive and grant.role is not None:
+        connection.scope["state"]["api_key_id"] = principal.api_key.key_id if principal.api_key else None
+        try:
+            if grant.is_alive and grant.role is not None:
+                grant.require_active_organization()
+            grant.require(self.permission)
+            # Also for whoever is let in by a custom role of the system alone.
             grant.require_active_organization()
-        grant.require(self.permission)
-        # Also for whoever is let in by a custom role of the system alone.
-        grant.require_active_organization()
+        except DomainError as error:
+            # Not of more than they may ask at all: each of these is a question to the control plane.
+            if not self._begins_run and principal.admission.refusal is None:
+                await tell_refused(Request(connection.scope), worker, grant, error)
+            raise
         if not self._begins_run:
             principal.admission.require()
         connection.scope["state"]["grant"] = grant
-        connection.scope["state"]["api_key_id"] = principal.api_key.key_id if principal.api_key else None
 
 
 def may(permission: Permission, *, begins_run: bool = False) -> PermissionGuard:
@@ -64,30 +67,6 @@ async def public(_: Connection, __: BaseRouteHandler) -> None:
     """Anybody may call. It only says that this was meant."""
 
 
-def provide_grant(request: AnyRequest) -> Grant:
-    """What the guard found out about the caller."""
-    grant = request.scope["state"]["grant"]
-    assert isinstance(grant, Grant)  # noqa: S101 - a handler that asks for it without a guard is a bug
-    return grant
-
-
-def api_key_of(request: AnyRequest) -> UUID | None:
-    """The id of the key the caller came with, None for a session."""
-    key_id: UUID | None = request.scope["state"]["api_key_id"]
-    return key_id
-
-
-def admission_of(request: AnyRequest) -> Admission | None:
-    """What the limits said of a request, None for a guest's."""
-    admission: Admission | None = request.scope["state"]["admission"]
-    return admission
-
-
 def provide_worker(request: AnyRequest) -> Worker:
     worker: Worker = request.app.state.worker
     return worker
-
-
-def sees_everything(grant: Grant) -> bool:
-    """Whether the caller sees all conversations and runs of the organization, or only their own."""
-    return grant.role in ("org_admin", "sys_admin")

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 import msgspec
 
-from runtime_worker.http.auth import AnyRequest
+from runtime_worker.http.callers import AnyRequest
 from shared.errors import FieldError, InvalidRequest, MalformedRequest, UnsupportedMediaType
 
 T = TypeVar("T", bound=msgspec.Struct)

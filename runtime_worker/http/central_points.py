@@ -9,8 +9,8 @@ from litestar import Response, Router, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, HeaderParameter
 
-from runtime_worker.http.auth import AnyRequest
 from runtime_worker.http.bodies import read_body
+from runtime_worker.http.callers import AnyRequest
 from runtime_worker.http.chat_completions import (
     CONVERSATION_HEADER,
     Address,

@@ -11,8 +11,9 @@ from litestar import Response, Router, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, HeaderParameter
 
-from runtime_worker.http.auth import AnyRequest, may
+from runtime_worker.http.auth import may
 from runtime_worker.http.bodies import read_body
+from runtime_worker.http.callers import AnyRequest
 from runtime_worker.http.chat_schemas import (
     ChatCompletionAnswer,
     ChatCompletionBody,

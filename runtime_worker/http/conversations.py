@@ -11,8 +11,9 @@ from litestar.params import FromPath, QueryParameter
 from litestar.response import Stream
 
 from runtime_worker.conversations.base import Conversation
-from runtime_worker.http.auth import AnyRequest, may, sees_everything
+from runtime_worker.http.auth import may
 from runtime_worker.http.bodies import read_body
+from runtime_worker.http.callers import AnyRequest, sees_everything
 from runtime_worker.http.openapi import documented
 from runtime_worker.http.paging import DEFAULT_LIMIT, Cursor, Limit, decode_cursor, decode_position, page_of
 from runtime_worker.http.schemas import (

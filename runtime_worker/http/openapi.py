@@ -12,7 +12,8 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme, Server
 from litestar.routes import HTTPRoute
 
-from runtime_worker.http.auth import AnyRequest, PermissionGuard, public
+from runtime_worker.http.auth import PermissionGuard, public
+from runtime_worker.http.callers import AnyRequest
 from runtime_worker.http.chat_schemas import ChatCompletionBody
 from runtime_worker.http.visits import VisitGuard
 from shared.errors import (

@@ -9,7 +9,8 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, HeaderParameter
 from litestar.response import Stream
 
-from runtime_worker.http.auth import AnyRequest, may, sees_everything
+from runtime_worker.http.auth import may
+from runtime_worker.http.callers import AnyRequest, sees_everything
 from runtime_worker.http.openapi import documented
 from runtime_worker.http.schemas import RunOut, run_out
 from runtime_worker.http.telling import tell

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 from runtime_worker.http.addresses import client_address
-from runtime_worker.http.auth import AnyRequest, api_key_of, sees_everything
+from runtime_worker.http.callers import AnyRequest, api_key_of, sees_everything
 from runtime_worker.wiring import Worker
 from shared.audit import ToldChange
 from shared.errors import DomainError
@@ -15,6 +15,7 @@ from shared.problems import STATUS_BY_KIND
 from shared.security.grants import Grant
 
 TELL_SECONDS = 2.0
+_READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 log = get_logger(__name__)
 
@@ -25,10 +26,16 @@ async def told(request: AnyRequest, worker: Worker, grant: Grant) -> AsyncIterat
     try:
         yield
     except DomainError as error:
-        if sees_everything(grant):
-            await tell(request, worker, grant, refused_with=STATUS_BY_KIND[error.kind])
+        await tell_refused(request, worker, grant, error)
         raise
     await tell(request, worker, grant)
+
+
+async def tell_refused(request: AnyRequest, worker: Worker, grant: Grant, error: DomainError) -> None:
+    """Tell of a change that was refused, if it is one and an administrator's: what a member is refused is everyday.
+    Never raises."""
+    if request.method not in _READING and sees_everything(grant):
+        await tell(request, worker, grant, refused_with=STATUS_BY_KIND[error.kind])
 
 
 async def tell(request: AnyRequest, worker: Worker, grant: Grant, *, refused_with: int | None = None) -> None:

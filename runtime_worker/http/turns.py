@@ -9,7 +9,7 @@ import msgspec
 from litestar import Response
 
 from runtime_worker.conversations.base import RunRecord, TokenUsage
-from runtime_worker.http.auth import AnyRequest, admission_of, api_key_of
+from runtime_worker.http.callers import AnyRequest, admission_of, api_key_of
 from runtime_worker.http.runs import replayed
 from runtime_worker.stream.response import EventStreamResponse
 from runtime_worker.turn.request import TurnRequest

@@ -8,7 +8,7 @@ from litestar import Request
 from litestar.handlers.base import BaseRouteHandler
 
 from runtime_worker.http.addresses import client_site
-from runtime_worker.http.auth import Connection
+from runtime_worker.http.callers import Connection
 from runtime_worker.wiring import Worker
 from shared.errors import (
     NotAuthenticated,

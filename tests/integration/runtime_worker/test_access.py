@@ -11,6 +11,7 @@ from runtime_worker.engines.base import EventSink, RunRequest
 from runtime_worker.http import conversations
 from shared.clock import SystemClock
 from shared.ids import new_id
+from shared.security.permissions import Permission, Role
 from shared.security.sessions import SessionStore
 from shared.snapshots import OrchestratorSnapshot
 from tests.fakes.control_plane import TOKEN, FakeControlPlane
@@ -208,6 +209,24 @@ async def test_the_openapi_document_names_every_route_with_its_errors(worker: Ru
 async def test_ids_that_are_none_are_ids_that_do_not_exist(member: Caller) -> None:
     for path in ("/runs/nonsense", "/conversations/nonsense", f"/runs/{UUID(int=0)}"):
         assert (await member.call("GET", path))[0] == 404
+
+
+async def test_what_an_administrator_may_not_change_here_is_told_to_the_control_plane(
+    worker: RunningWorker, control_plane: FakeControlPlane, instance: OrchestratorSnapshot
+) -> None:
+    nothing = frozenset[Permission]()
+    conversation = f"/conversations/{new_id()}"
+    roles: list[Role | None] = ["org_admin", "user", None]
+    for role in roles:
+        caller = await worker.sign_in(instance.org_id, role=role)
+        control_plane.admit(caller.user_id, instance.org_id, role, narrowed_to=nothing)
+        for method in ("GET", "DELETE"):
+            assert (await caller.call(method, conversation))[0] == (403 if role else 404)
+        if role == "org_admin":
+            (told,) = control_plane.told_changes
+            assert (told.method, told.actor_id, told.refused_with) == ("DELETE", caller.user_id, 403)
+            assert (told.org_id, told.resource) == (instance.org_id, f"/api/orgs/{instance.org_id}{conversation}")
+    assert control_plane.told_changes == [told], "what members and strangers are refused is everyday"
 
 
 async def test_who_changed_what_here_is_told_to_the_control_plane(
