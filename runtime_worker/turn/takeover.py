@@ -5,7 +5,7 @@ is stored. A run of which nothing was shown and that has called no tool begins a
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 from redis.asyncio import Redis
@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 from runtime_worker.conversations.base import ConversationStore, Message, RunError, RunRecord, TurnEnd
 from runtime_worker.stream.journal import EventJournal
 from runtime_worker.stream.run_stream import RunStream
-from runtime_worker.stream.spool import EventSpool, RunEpoch, behind
+from runtime_worker.stream.spool import EventSpool, RunEpoch, Spooled, behind
 from runtime_worker.stream.story import Story, ToldEvent, read_entries, told
 from runtime_worker.turn.accounting import entry_of_lost
 from runtime_worker.turn.backlog import SaveBacklog
@@ -113,7 +113,13 @@ class Takeover:
     async def _go_on(self, lost: LostRun, record: RunRecord) -> None:
         # A conversation that began with the run may have no row of its own yet; asking for it makes one.
         await self._store.find_conversation(lost.org_id, record.conversation_id)
-        story = await self._story(lost)
+        ours = RunEpoch(lost.run_id, lost.epoch)
+        spooled = await self._spool.close(lost.org_id, ours)
+        await self._end_or_begin_anew(lost, record, await self._story(lost, spooled))
+        if spooled:
+            await self._spool.forget(lost.org_id, [ours])
+
+    async def _end_or_begin_anew(self, lost: LostRun, record: RunRecord, story: Story) -> None:
         if record.status not in ("queued", "running"):
             await self._tell_end(lost, record, story)
             return
@@ -124,12 +130,11 @@ class Takeover:
         if not (may_begin_anew and await self._began_anew(lost, record, story)):
             await self._fail(lost, record, story)
 
-    async def _story(self, lost: LostRun) -> Story:
+    async def _story(self, lost: LostRun, spooled: Sequence[Spooled]) -> Story:
         """What was told of it, by whoever had it. Where some of it reached the spool alone, Redis gets it now, before
         all that follows."""
         entries = await read_entries(self._redis, lost.run_id)
         story = told(entries)
-        spooled = await self._spool.close(lost.org_id, RunEpoch(lost.run_id, lost.epoch))
         if rest := behind(spooled, story.last_seq):
             run_log = self._journal.begin(lost.org_id, lost.run_id, lost.epoch)
             run_log.open()

@@ -113,6 +113,12 @@ async def test_what_a_worker_that_alone_is_cut_off_shows_is_what_the_next_one_st
     shown = text_of(seen) + text_of(rest)
     assert await messages(pair.there, conversation) == [("user", "go"), ("assistant", shown)]
     assert await resumed(pair.there, run) == [*seen, *rest]
+    spooled = pair.two.worker._mongo[database_name(instance.org_id)][COLLECTION]
+
+    async def is_empty() -> bool:
+        return await spooled.count_documents({"told": {"$exists": True}}) == 0
+
+    await eventually(is_empty)
 
 
 async def test_a_worker_that_reaches_no_store_shows_nothing_that_the_next_one_does_not_know(
