@@ -6,7 +6,7 @@ paused and wakes up cannot add to what its successor began.
 
 Nothing waits for Redis, but bytes reach the kernel on their way there *before* they do on their way to a client: a
 worker that is killed has lost nothing that anybody was shown. What is waiting is written at once when little happens,
-and at most every `WINDOW_SECONDS` when much does; that is what makes it cheap. What was written is kept until Redis has
+and every `WINDOW_SECONDS` when much does; that is what makes it cheap. What was written is kept until Redis has
 said that it came through, and written again over the next connection: Redis refuses what it has, by the ids.
 """
 
@@ -23,6 +23,10 @@ from shared.logging import get_logger
 
 WINDOW_SECONDS = 0.002
 """So long may an event wait for others while events are dense: a system call for each would cost more than encoding."""
+WRITTEN_AT_ONCE = 4
+"""So many writes may follow each other without waiting, after as many windows in which nothing was written: a run's
+beginning and its first token come within one, and where little happens nobody is there to share a write with."""
+_AHEAD_SECONDS = (WRITTEN_AT_ONCE - 1) * WINDOW_SECONDS
 
 RUNNING_SECONDS = 24 * 3600
 """How long the events of a run are kept that nobody ever ended; no run is that long."""
@@ -116,8 +120,8 @@ class EventJournal:
         self._writer: asyncio.StreamWriter | None = None
         self._waiting: list[RunLog] = []
         self._clients: list[Callable[[], object]] = []
-        self._is_due = False
-        self._written_at = 0.0
+        self._is_due = self._is_waited_for = False
+        self._used_until = 0.0
         self._kept: deque[bytes] = deque()
         self._kept_bytes = 0
         self._has_kept = asyncio.Event()
@@ -146,8 +150,11 @@ class EventJournal:
 
     def flush(self) -> None:
         """Write what is waiting, then let the clients have it."""
-        self._is_due = False
-        self._written_at = asyncio.get_running_loop().time()
+        now = asyncio.get_running_loop().time()
+        # Each write takes up a window, those that nobody used first. Timers are late: that leaves none unused.
+        used_until = now + _AHEAD_SECONDS if self._is_waited_for else max(self._used_until, now)
+        self._used_until = used_until + WINDOW_SECONDS
+        self._is_due = self._is_waited_for = False
         if self._waiting:
             waiting, self._waiting = self._waiting, []
             if self._kept_bytes < MAX_KEPT_BYTES:
@@ -234,10 +241,11 @@ class EventJournal:
             return
         self._is_due = True
         loop = asyncio.get_running_loop()
-        wait = self._written_at + WINDOW_SECONDS - loop.time()
+        wait = self._used_until - _AHEAD_SECONDS - loop.time()
         if wait <= 0:
             loop.call_soon(self.flush)
         else:
+            self._is_waited_for = True
             loop.call_later(wait, self.flush)
 
 
