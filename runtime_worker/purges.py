@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 from runtime_worker.conversations.mongo import MongoConversationStore
 from runtime_worker.plugins.registry import BundleRegistry
 from runtime_worker.pool.pool import OrchestratorPool
-from runtime_worker.stream.journal import events_key
+from runtime_worker.stream.run_log import events_key
 from runtime_worker.turn.backlog import SaveBacklog
 from runtime_worker.turn.cancellation import cancel_key
 from runtime_worker.turn.claims import record_key

@@ -2,7 +2,7 @@
 
 redis-py gives every question a connection to itself and goes with it through its pool, retries, timeouts and telemetry:
 on the way of a request that is more work than all that the question is about. Redis answers in the order in which it is
-asked, so that one connection does for all of a process, and a question is a write and a future.
+asked, so that one connection does for all of a process, and a question is a future and its part of a write.
 """
 
 import asyncio
@@ -117,6 +117,7 @@ class _Line(asyncio.Protocol):
         )
         self._seconds: float | None = connection.socket_timeout
         self._asked: deque[tuple[float, asyncio.Future[Any]]] = deque()
+        self._unsent: list[bytes] = []
         self._watch: asyncio.TimerHandle | None = None
         self.is_lost = False
         self._transport = cast("asyncio.Transport", writer.transport)
@@ -128,10 +129,18 @@ class _Line(asyncio.Protocol):
         """What Redis answers. The caller may stop waiting for it at any time."""
         answer: asyncio.Future[Any] = self._loop.create_future()
         self._asked.append((self._loop.time(), answer))
-        self._transport.write(command)
+        # What is asked in the same round of the loop goes in one write: that costs more than all else of a question.
+        if not self._unsent:
+            self._loop.call_soon(self._send)
+        self._unsent.append(command)
         if self._watch is None and self._seconds is not None:
             self._watch = self._loop.call_later(self._seconds, self._look)
         return answer
+
+    def _send(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        if not self.is_lost:
+            self._transport.write(b"".join(unsent))
 
     async def close(self) -> None:
         self._lose(RedisConnectionError("the connection was closed"))

@@ -2,17 +2,19 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Literal, Protocol
 from uuid import UUID
 
 import msgspec
 
 from runtime_worker.engines.base import Orchestrator
-from runtime_worker.engines.choices import ModelKey
+from runtime_worker.engines.choices import ModelKey, typed_config
 from runtime_worker.models.base import ModelClient
 from runtime_worker.plugins.base import PluginBundle
 from runtime_worker.pool.eviction import Holding
 from shared.errors import DomainError, LLMConfigDisabled, OrchestratorBuildFailed, StoreUnavailable
+from shared.orchestrator_config import AnyConfig
 from shared.snapshots import InstanceChange, InstanceStatus, OrchestratorSnapshot, Tier
 from shared.workers import InstanceState
 
@@ -77,6 +79,11 @@ class Generation:
     def models(self) -> Mapping[ModelKey, ModelClient]:
         return self._built.models
 
+    @cached_property
+    def config(self) -> AnyConfig:
+        """The snapshot's, typed: read by the first run, and the same in any snapshot that takes its place."""
+        return typed_config(self.snapshot)
+
     @property
     def is_leased(self) -> bool:
         return self._leases > 0
@@ -114,6 +121,7 @@ class Lease:
         self.orchestrator = generation.orchestrator
         self.models = generation.models
         self.snapshot = generation.snapshot
+        self.config = generation.config
 
     def release(self) -> None:
         generation, self._generation = self._generation, None

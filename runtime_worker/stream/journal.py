@@ -6,7 +6,7 @@ paused and wakes up cannot add to what its successor began.
 
 Nothing waits for Redis, but bytes reach the kernel on their way there *before* they do on their way to a client: a
 worker that is killed has lost nothing that anybody was shown. What is waiting is written at once when little happens,
-and at most every `WINDOW_SECONDS` when much does; that is what makes it cheap. What was written is kept until Redis has
+and every `WINDOW_SECONDS` when much does; that is what makes it cheap. What was written is kept until Redis has
 said that it came through, and written again over the next connection: Redis refuses what it has, by the ids.
 
 What is written while that is in doubt, because Redis is away or the claims may have run out, goes into the spool first
@@ -16,20 +16,21 @@ What is written while that is in doubt, because Redis is away or the claims may 
 import asyncio
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
+from runtime_worker.stream.run_log import Listener, RunLog, Written, command
 from shared.logging import get_logger
 
 WINDOW_SECONDS = 0.002
 """So long may an event wait for others while events are dense: a system call for each would cost more than encoding."""
-
-RUNNING_SECONDS = 24 * 3600
-"""How long the events of a run are kept that nobody ever ended; no run is that long."""
+WRITTEN_AT_ONCE = 4
+"""So many writes may follow each other without waiting, after as many windows in which nothing was written: a run's
+beginning and its first token come within one, and where little happens nobody is there to share a write with."""
+_AHEAD_SECONDS = (WRITTEN_AT_ONCE - 1) * WINDOW_SECONDS
 
 MAX_KEPT_BYTES = 64 * 1024 * 1024
 """So much is kept for a Redis that is away, half a million tokens; what runs tell beyond it cannot be resumed."""
@@ -44,90 +45,6 @@ _CONFIRM = b"*3\r\n$6\r\nCLIENT\r\n$5\r\nREPLY\r\n$2\r\nON\r\n*3\r\n$6\r\nCLIENT
 """Answered by one `+OK`, behind everything that was written before: only turning answers on is answered."""
 
 log = get_logger(__name__)
-
-
-def events_key(run_id: UUID) -> str:
-    return f"run:{run_id}:events"
-
-
-class Listener(Protocol):
-    """Who shows a client what was told of a run. What is there by the time of `cover`, or all of it without that, may
-    be shown when `tell` is called; nothing more after `cut`."""
-
-    run_id: UUID
-    tell: Callable[[], object]
-
-    def cover(self) -> None: ...
-    def cut(self) -> None: ...
-
-
-class Written(NamedTuple):
-    """What was written to Redis at once, and of which runs that is."""
-
-    commands: bytes
-    runs: Sequence["RunLog"]
-
-
-class RunLog:
-    """The events of one run, as one epoch of it tells them."""
-
-    def __init__(self, journal: "EventJournal", org_id: UUID, run_id: UUID, epoch: int) -> None:
-        self.org_id = org_id
-        self.run_id = run_id
-        self.epoch = epoch
-        self._journal = journal
-        self._key = events_key(run_id).encode()
-        # What its entries have in common is put together once: most are a single token's, and this was a third of it.
-        self._added = b"*5\r\n$4\r\nXADD\r\n$%d\r\n%b\r\n" % (len(self._key), self._key)
-        self._events: list[bytes] = []
-        self._last_seq = 0
-        self._is_open = False
-        self._is_begun = False
-        self._ends = False
-        self._is_cut_short = False
-
-    def open(self) -> None:
-        """The run is on record: what was told of it until now, and all that follows, may be written."""
-        self._is_open = True
-        if self._events:
-            self._journal.note(self)
-
-    def add(self, seq: int, event: bytes, *, is_last: bool = False) -> None:
-        """Have an event written, with whatever else comes within the window."""
-        if self._is_cut_short:
-            return
-        if not self._events and self._is_open:
-            self._journal.note(self)
-        self._events.append(event)
-        self._last_seq = seq
-        self._ends = is_last
-
-    @property
-    def key(self) -> bytes:
-        return self._key
-
-    def before_clients(self, listener: Listener) -> None:
-        """Tell whoever shows clients what was added, once that is on its way to Redis."""
-        self._journal.after_writing(listener)
-
-    def cut_short(self) -> None:
-        """There is no room for what was added, nor for what comes: what is kept of a run has no holes."""
-        self._events = []
-        self._is_cut_short = True
-
-    def commands(self, keep_seconds: int) -> bytes:
-        """Take what was added, as commands for Redis."""
-        events, entry_id = self._events, b"%d-%d" % (self.epoch, self._last_seq)
-        self._events = []
-        if self._ends:
-            added = _command(b"XADD", self._key, entry_id, b"e", b"".join(events), b"end", b"1")
-            return added + _command(b"EXPIRE", self._key, b"%d" % keep_seconds)
-        told = events[0] if len(events) == 1 else b"".join(events)
-        added = b"%b$%d\r\n%b\r\n$1\r\ne\r\n$%d\r\n%b\r\n" % (self._added, len(entry_id), entry_id, len(told), told)
-        if not self._is_begun:
-            self._is_begun = True
-            return added + _command(b"EXPIRE", self._key, b"%d" % RUNNING_SECONDS)
-        return added
 
 
 class EventJournal:
@@ -154,8 +71,8 @@ class EventJournal:
         self._waiting: list[RunLog] = []
         self._listeners: list[Listener] = []
         self._covered: list[Listener] = []
-        self._is_due = False
-        self._written_at = 0.0
+        self._is_due = self._is_waited_for = False
+        self._used_until = 0.0
         self._kept: deque[Written] = deque()
         self._kept_bytes = 0
         self._has_kept = asyncio.Event()
@@ -177,7 +94,7 @@ class EventJournal:
         now, and nothing is lost when it does not arrive."""
         self.flush()
         if self._writer is not None:
-            self._writer.write(_command(*words))
+            self._writer.write(command(*words))
 
     def begin(self, org_id: UUID, run_id: UUID, epoch: int = 1) -> RunLog:
         return RunLog(self, org_id, run_id, epoch)
@@ -192,8 +109,11 @@ class EventJournal:
 
     def flush(self) -> None:
         """Write what is waiting, then let the clients have it."""
-        self._is_due = False
-        self._written_at = asyncio.get_running_loop().time()
+        now = asyncio.get_running_loop().time()
+        # Each write takes up a window, those that nobody used first. Timers are late: that leaves none unused.
+        used_until = now + _AHEAD_SECONDS if self._is_waited_for else max(self._used_until, now)
+        self._used_until = used_until + WINDOW_SECONDS
+        self._is_due = self._is_waited_for = False
         if self._waiting:
             waiting, self._waiting = self._waiting, []
             if self._kept_bytes < MAX_KEPT_BYTES:
@@ -334,13 +254,9 @@ class EventJournal:
             return
         self._is_due = True
         loop = asyncio.get_running_loop()
-        wait = self._written_at + WINDOW_SECONDS - loop.time()
+        wait = self._used_until - _AHEAD_SECONDS - loop.time()
         if wait <= 0:
             loop.call_soon(self.flush)
         else:
+            self._is_waited_for = True
             loop.call_later(wait, self.flush)
-
-
-def _command(*words: bytes) -> bytes:
-    """A command in Redis's own protocol (RESP), which is lengths and line ends."""
-    return b"*%d\r\n" % len(words) + b"".join([b"$%d\r\n%b\r\n" % (len(word), word) for word in words])

@@ -15,7 +15,7 @@ from uuid import UUID
 import msgspec
 
 from runtime_worker.stream.dialect import Dialect
-from runtime_worker.stream.journal import RunLog
+from runtime_worker.stream.run_log import RunLog
 from runtime_worker.stream.sse import HEARTBEAT, EventEncoder
 from runtime_worker.stream.story import Story
 

@@ -13,7 +13,8 @@ from uuid import UUID
 
 import hiredis
 
-from runtime_worker.stream.journal import EventJournal, Written
+from runtime_worker.stream.journal import EventJournal
+from runtime_worker.stream.run_log import Written
 from runtime_worker.stream.story import Entry, ToldEvent, events_in
 from shared.errors import DomainError, NotFound, StoreUnavailable
 from shared.logging import get_logger

@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 from redis.asyncio import Redis
 
-from runtime_worker.stream.journal import events_key
+from runtime_worker.stream.run_log import events_key
 
 _EVENT = re.compile(rb"id: [0-9a-f-]{36}:(\d+)\nevent: ([a-z_]+)\ndata: ([^\n]*)\n\n")
 _PAGE = 500

@@ -12,7 +12,7 @@ import msgspec
 
 from runtime_worker.conversations.base import Compaction, Conversation, ConversationStore, Message
 from runtime_worker.engines.base import RunRequest
-from runtime_worker.engines.choices import choose, typed_config
+from runtime_worker.engines.choices import choose
 from runtime_worker.engines.instances.parts import NodeParts
 from runtime_worker.engines.nodes.run import counted
 from runtime_worker.models.base import ModelMessage
@@ -76,7 +76,7 @@ class Compactor:
         """The request with a summary in place of older messages. The turn goes on whatever happens here: what could
         not be summarised is left out of what the model sees, as it would be without compaction.
         """
-        max_tokens = typed_config(lease.snapshot).mode_config.max_context_window
+        max_tokens = lease.config.mode_config.max_context_window
         kept = _from_a_question(newest_that_fit(overflow.newest, max_tokens=int(max_tokens * KEPT_SHARE)))
         written: list[Message] = []
         run.stream.agent_start(NODE, NODE)
@@ -104,7 +104,7 @@ class Compactor:
         `written` gets those that are stored, so that a step that fails takes nothing from the steps before.
         """
         parts = _parts(lease)
-        max_tokens = typed_config(lease.snapshot).mode_config.max_context_window
+        max_tokens = lease.config.mode_config.max_context_window
         before = kept[0].message_id if kept else overflow.asked.message_id
         through, summary = overflow.conversation.compacted_through, overflow.summary
         ids = iter(overflow.summary_ids)
@@ -162,7 +162,7 @@ def _summary(run: Run, message_id: UUID, created_at: datetime, text: str) -> Mes
 
 def _parts(lease: Lease) -> NodeParts:
     """Raises OrchestratorBuildFailed."""
-    snapshot, config = lease.snapshot, typed_config(lease.snapshot)
+    snapshot, config = lease.snapshot, lease.config
     override = config.mode_config.autocompact
     return NodeParts(
         node=NODE,

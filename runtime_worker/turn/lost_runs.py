@@ -12,7 +12,7 @@ from uuid import UUID
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from runtime_worker.stream.journal import events_key
+from runtime_worker.stream.run_log import events_key
 from runtime_worker.turn.claim_scripts import LOST, TAKE
 from runtime_worker.turn.claims import CLAIMS, LostRun, member_of, record_key
 from runtime_worker.turn.run_locks import CLAIM_SECONDS, MEMORY_SECONDS

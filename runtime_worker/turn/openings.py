@@ -5,7 +5,6 @@ from uuid import UUID
 import msgspec
 
 from runtime_worker.conversations.base import Conversation, Message
-from runtime_worker.engines.choices import typed_config
 from runtime_worker.models.base import ModelMessage
 from runtime_worker.pool.entry import Lease
 from runtime_worker.turn.history import brought_that_fit, tokens_of
@@ -39,7 +38,7 @@ def handed_over(conversation: Conversation, instance_id: UUID) -> Conversation:
 def after_what_was_brought(brought: tuple[ModelMessage, ...], message: Message, lease: Lease) -> Message:
     """The message with what fits beside it of what its caller brought along. Stored with it, so that a worker that has
     to begin the run anew knows it too."""
-    max_tokens = typed_config(lease.snapshot).mode_config.max_context_window
+    max_tokens = lease.config.mode_config.max_context_window
     fitting = brought_that_fit(brought, max_tokens=max_tokens - tokens_of(message))
     return msgspec.structs.replace(message, tool_messages=fitting)
 

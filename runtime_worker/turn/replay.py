@@ -9,7 +9,7 @@ import msgspec
 from redis.asyncio import Redis
 
 from runtime_worker.conversations.base import RunRecord
-from runtime_worker.stream.journal import events_key
+from runtime_worker.stream.run_log import events_key
 from runtime_worker.stream.sse import HEARTBEAT, EventEncoder
 from runtime_worker.stream.story import Entry, entry_of, read_story
 from runtime_worker.turn.endings import last_event

@@ -79,7 +79,7 @@ class Reservations:
         places = [keys.runs(org_id), keys.reserved(org_id), keys.spent(org_id, now)]
         try:
             async with asyncio.timeout(SETTLE_SECONDS):
-                await self._give_back(keys=places, args=[str(run_id), f"{now:%d}"])
+                await self._give_back(keys=places, args=[str(run_id), f"{now.day:02}"])
         except (RedisError, TimeoutError) as error:
             log.warning("reservation_not_given_back", run_id=str(run_id), reason=type(error).__name__)
 
@@ -125,7 +125,7 @@ class Reservations:
                     str(run_id),
                     "" if settlement.tokens is None else settlement.tokens,
                     "" if settlement.micros is None else settlement.micros,
-                    f"{now:%d}",
+                    f"{now.day:02}",
                     str(settlement.api_key_id or "-"),
                 ],
             )

@@ -8,7 +8,6 @@ import msgspec
 
 from runtime_worker.conversations.base import Conversation, ConversationStore, Message, RunRecord, TurnStart
 from runtime_worker.engines.base import RunRequest
-from runtime_worker.engines.choices import typed_config
 from runtime_worker.pool.entry import Lease
 from runtime_worker.pool.pool import OrchestratorPool
 from runtime_worker.stream.journal import EventJournal
@@ -248,7 +247,7 @@ class TurnService:
         self, run: Run, message: Message, lease: Lease, conversation: Conversation | None
     ) -> tuple[RunRequest, Recollection]:
         """What the engine gets: the message, and what the model gets to see with it."""
-        limits = typed_config(lease.snapshot).mode_config
+        limits = lease.config.mode_config
         if conversation is None:
             recollection = Recollection(new_conversation(run, message))
         else:

@@ -31,7 +31,7 @@ def reserved(org_id: UUID | None) -> str:
 
 def spent(org_id: UUID | None, now: datetime) -> str:
     """Hash: what was used in a month and on its days."""
-    return f"limit:{org_id or '-'}:spent:{now:%Y%m}"
+    return f"limit:{org_id or '-'}:spent:{now.year:04}{now.month:02}"
 
 
 def settled(org_id: UUID, run_id: UUID) -> str:

@@ -185,7 +185,7 @@ class Limiter:
                     now.isoformat(),
                     str(org_id or ""),
                     str(charge.run_id or ""),
-                    f"{now:%d}",
+                    f"{now.day:02}",
                     round(LEASE_SECONDS * 1000),
                     self._requests_per_minute,
                 ],

@@ -1,9 +1,11 @@
 """The nodes of an instance as agents of the Agents SDK. Built once; everything else comes with a run's context."""
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
 from agents import Agent, AgentOutputSchemaBase, Handoff, ModelSettings, RunContextWrapper
+from agents import _run_state_agent_identity as identity
 
 from runtime_worker.engines.instances.parts import NodeParts
 from runtime_worker.engines.openai_agents.model import UNKNOWN_MODEL
@@ -31,7 +33,7 @@ def agent_of(
         instructions=_instructions,
         tools=function_tools([tool for tool in parts.tools if tool.name not in transfers]),
         handoffs=list(handoffs),
-        model_settings=NodeSettings(
+        model_settings=ModelSettings(
             temperature=parts.model.temperature,
             max_tokens=parts.model.max_tokens,
             tool_choice=parts.tool_choice,
@@ -51,19 +53,31 @@ class NodeAgent(Agent[AgentsRun[Any]]):
     def __post_init__(self) -> None: ...
 
 
-class NodeSettings(ModelSettings):
-    """The settings of a node's model.
+def tell_nodes_apart_by_name() -> None:
+    """Have the SDK take a node's agent for what its name says.
 
-    Twice in every run the SDK writes out the settings of each agent, to tell agents of one name apart: half of all that
-    a run costs. The agents of an instance have names of their own, and what can be called is told by its name alone.
+    Twice in every run the SDK writes out all that the agents of the run are made of, so that a run which somebody saves
+    finds them again where two have one name: a fifth of what it does in a run, and more with each agent that can be
+    handed over to. Nobody saves runs here, and the agents of an instance have names of their own. It asks no agent for
+    it and offers no switch: this is a function of its own, in a module that is not public.
     """
+    written_out = identity._agent_identity_signature
 
-    def __call__(self) -> ModelSettings:
-        return self
+    def told_apart(agent: Agent[Any]) -> str:
+        return agent.name if isinstance(agent, NodeAgent) else written_out(agent)
+
+    identity._agent_identity_signature = told_apart
+
+
+tell_nodes_apart_by_name()
 
 
 def _instructions(context: RunContextWrapper[AgentsRun[Any]], agent: AnyAgent) -> str:
     return context.context.instructions().content
+
+
+# The SDK asks for it in every turn, and Python puts it together anew each time unless it is there.
+_instructions.__signature__ = inspect.signature(_instructions)  # type: ignore[attr-defined]
 
 
 class JSONDecision(AgentOutputSchemaBase):

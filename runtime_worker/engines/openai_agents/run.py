@@ -106,6 +106,7 @@ class AgentsRun(RunContext[I]):
             model=self._model(parts, ask, refused=refused),
             model_provider=_NO_PROVIDER,
             tracing_disabled=True,
+            tracing={"include_task_and_turn_spans": False},
             trace_include_sensitive_data=False,
             tool_not_found_behavior="return_error_to_model",
             tool_error_formatter=tell_of_missing_tool,

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 import pytest
-from agents import Span, Trace, TracingProcessor, add_trace_processor, set_tracing_disabled
+from agents import Agent, Handoff, Span, Trace, TracingProcessor, add_trace_processor, set_tracing_disabled
+from agents import _run_state_agent_identity as identity
 
 from runtime_worker.engines.base import Orchestrator
 from runtime_worker.engines.modes.handoff import NO_SUCH_AGENT, TRANSFERRED
@@ -103,6 +104,45 @@ async def test_tools_that_change_after_the_build_are_offered_from_the_next_turn_
     model_server.answer("Hi")
     await orchestrator.run(turn("hi"), RecordingSink())
     assert model_server.last.tool_names == ["add", "subtract"]
+
+
+@pytest.fixture
+def written_out(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What the SDK writes out of agents, to tell those of one name apart."""
+    parts: list[object] = []
+    write_out = identity._normalize_identity_value
+
+    def watched(value: object) -> object:
+        parts.append(value)
+        return write_out(value)
+
+    monkeypatch.setattr(identity, "_normalize_identity_value", watched)
+    return parts
+
+
+async def test_a_run_does_not_write_out_what_its_agents_are_made_of(
+    built: BuiltOnAgents,
+    model_server: ModelServer,
+    peers: tuple[FunctionBundle, FunctionBundle],
+    written_out: list[object],
+) -> None:
+    model_server.tools(("transfer_to_words", {}))
+    model_server.answer("HI")
+    result = await (await built(Mode.HANDOFF, *peers)).run(turn("shout hi"), RecordingSink())
+    assert (result.current_agent, written_out) == ("com.acme.words", [])
+
+
+async def test_agents_that_are_not_an_instances_are_told_apart_as_ever(
+    built: BuiltOnAgents, written_out: list[object]
+) -> None:
+    await built(Mode.HANDOFF)
+    peer = Agent[Any](name="one", instructions="other")
+    told_apart = identity._build_agent_identity_map(Agent[Any](name="one", handoffs=_handoffs(peer)))
+    assert (told_apart["one#2"], "other" in written_out) == (peer, True)
+
+
+def _handoffs(*agents: Agent[Any]) -> list[Agent[Any] | Handoff[Any, Any]]:
+    return [*agents]
 
 
 class RecordingProcessor(TracingProcessor):

@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from runtime_worker.conversations.base import RunRecord, TurnEnd
-from runtime_worker.stream.journal import events_key
+from runtime_worker.stream.run_log import events_key
 from runtime_worker.stream.story import read_story
 from runtime_worker.turn.claims import CLAIMS
 from runtime_worker.turn.request import TurnRequest

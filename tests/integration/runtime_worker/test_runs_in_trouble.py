@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from runtime_worker.conversations.base import TurnStart
 from runtime_worker.conversations.databases import database_name
-from runtime_worker.stream.journal import events_key
+from runtime_worker.stream.run_log import events_key
 from runtime_worker.turn.claims import CLAIMS
 from runtime_worker.turn.lost_runs import LostRuns
 from runtime_worker.turn.repeats import CLAIM_SECONDS as KEY_CLAIM_SECONDS

@@ -29,6 +29,18 @@ def test_events_are_the_same_wherever_the_bytes_are_cut(texts: list[str], newlin
     assert stream.finish() == []
 
 
+lines = st.sampled_from([b"data: a", b"data: b", b"data:c", b"data: ", b"data", b"id: 7", b": a", b"", b"", b"x\r"])
+reads = st.lists(lines, max_size=8).map(lambda some: b"".join(line + b"\n" for line in some))
+
+
+@given(reads=st.lists(reads, max_size=4))
+def test_whole_events_in_one_read_are_those_of_their_bytes(reads: list[bytes]) -> None:
+    by_reads, by_bytes = EventStream(), EventStream()
+    for read in reads:
+        assert by_reads.feed(read) == [event for byte in read for event in by_bytes.feed(bytes([byte]))]
+    assert by_reads.finish() == by_bytes.finish()
+
+
 def test_lines_of_one_event_are_joined_and_the_space_is_optional() -> None:
     assert EventStream().feed(b"data:one\ndata: two\n\n") == [b"one\ntwo"]
 
