@@ -25,7 +25,7 @@ def main() -> int:
     # Before the process that serves is started: it inherits the limit.
     allow_open_files()
     Server(
-        "control_plane.app:from_environment",
+        "control_plane.serving:from_environment",
         factory=True,
         address=settings.host,
         port=settings.port,

@@ -23,7 +23,6 @@ Adding a feature `things`:
 4. What lives as long as the process belongs to `wiring.Resources`; what runs as long as it, into `_running`.
 """
 
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -83,11 +82,8 @@ from control_plane.wiring import DEPENDENCIES, Resources
 from control_plane.wiring.plugins import registering_directories
 from control_plane.workers.handlers import router as fleet_router
 from control_plane.workers.metrics import FleetMetrics
-from shared.heap import freeze_what_is_there
-from shared.logging import configure_logging
 from shared.metrics import RequestMetrics
-from shared.security.environment import forget_settings
-from shared.settings import ControlPlaneSettings, read_control_plane_settings
+from shared.settings import ControlPlaneSettings
 
 VERSION = "0.1.0"
 
@@ -167,17 +163,6 @@ async def _before_handler(request: AnyRequest) -> Response[Any] | None:
     """After the guards, before Litestar reads or looks up anything: bodies that cannot be taken, repeated POSTs."""
     await check_body(request)
     return await replay_or_claim(request)
-
-
-def from_environment() -> Litestar:
-    """The application of a server process, which has its own environment and its own logging."""
-    settings = read_control_plane_settings(os.environ)
-    # The process that started this one keeps its own: it passes them on to the next when this one dies.
-    forget_settings(os.environ)
-    configure_logging(settings.process.log_level, settings.process.log_format)
-    app = create_app(settings)
-    freeze_what_is_there()
-    return app
 
 
 @asynccontextmanager

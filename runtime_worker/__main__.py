@@ -9,14 +9,17 @@ import uvloop
 from granian.constants import Interfaces
 from granian.server.embed import Server
 
-from runtime_worker.app import create_app
-from runtime_worker.plugins.egress import keep_own_files_private, network_for
-from runtime_worker.wiring import Worker
 from shared.errors import ConfigurationInvalid
+from shared.heap import importing
 from shared.logging import configure_logging, get_logger
 from shared.open_files import allow_open_files
 from shared.security.environment import forget_settings
 from shared.settings import WorkerSettings, read_worker_settings
+
+with importing():
+    from runtime_worker.app import create_app
+    from runtime_worker.plugins.egress import keep_own_files_private, network_for
+    from runtime_worker.wiring import Worker
 
 BACKPRESSURE = 16_384
 """Requests Granian hands over at once: a stream holds its place for minutes, and thousands may be silent."""

@@ -1,10 +1,25 @@
 """What the garbage collector need not look at."""
 
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 YOUNG_OBJECTS = 10_000
 """So many new objects before a young collection, instead of Python's 700: a request or a run makes thousands, nearly
 all of them gone when it ends, and looking at them again and again costs 2 to 3 % of the CPU."""
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """For the imports of a process that begins: what they make stays, and to look through it again and again while it
+    grows takes an eighth of their time and finds nothing."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def freeze_what_is_there() -> None:

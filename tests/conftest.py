@@ -31,6 +31,7 @@ from urllib.parse import urlsplit, urlunsplit
 import msgspec
 import nats
 import pytest
+from hypothesis import settings
 from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 
@@ -52,6 +53,10 @@ from tests.isolation.canaries import WATCH
 
 # Slow to start, or shared by all processes: the tests that need one of these run in the same xdist worker.
 _ONE_WORKER_FIXTURES = {"rabbitmq_broker": "rabbitmq", "s3_server": "s3"}
+
+# How long an example takes says more about what else the machine does than about the example.
+settings.register_profile("cadence", deadline=None)
+settings.load_profile("cadence")
 
 _CANARIES = pytest.StashKey[list[str]]()
 

@@ -26,8 +26,8 @@ from shared.events.topology import (
 _BROKER_TROUBLE = (NatsError, FastStreamException, OSError, TimeoutError)
 _STREAM_EXISTS_DIFFERENTLY = 10058
 """JetStream's error code for a stream of that name with another configuration."""
-_NO_MESSAGE = 10057
-"""JetStream's error code for a sequence that holds nothing any more, which it answers as a server error."""
+_NO_MESSAGE = (10043, 10057)
+"""JetStream's error codes for a sequence that holds nothing any more, of which it answers one as a server error."""
 
 
 class NatsPublisher:
@@ -116,7 +116,7 @@ async def _delete(jetstream: JetStreamContext, stream: str, sequence: int) -> bo
     try:
         return await jetstream.delete_msg(stream, sequence)
     except APIError as error:
-        if error.err_code != _NO_MESSAGE:
+        if error.err_code not in _NO_MESSAGE:
             raise
         return False
 

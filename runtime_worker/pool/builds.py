@@ -1,7 +1,8 @@
 """Building instances: one build at a time for each, few at a time for all, beside what is still serving."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 from uuid import UUID
 
 from runtime_worker.pool.entry import Builder, BuildFailure, Built, Entry, Generation, Reports, SnapshotSource
@@ -52,6 +53,8 @@ class Builds:
         self._fetch_slots = asyncio.Semaphore(PARALLEL_FETCHES)
         self._open: set[Generation] = set()
         self._closing: set[asyncio.Task[None]] = set()
+        # Of entries too that the index has dropped meanwhile.
+        self._running: set[asyncio.Task[None]] = set()
 
     @property
     def waiting_count(self) -> int:
@@ -73,14 +76,14 @@ class Builds:
     def start(self, entry: Entry) -> "asyncio.Task[None]":
         """The one build of this instance: the running one if there is one. It never raises what the instance caused."""
         if entry.building is None:
-            entry.building = asyncio.create_task(self._build(entry), name=f"build-{entry.instance_id}")
+            entry.building = self._own(self._build(entry), f"build-{entry.instance_id}")
             self.report(entry, "building")
         return entry.building
 
     def refresh(self, entry: Entry) -> None:
         """Have runs that begin from now on see the newest snapshot of a build that stays as it is."""
         if entry.refreshing is None:
-            entry.refreshing = asyncio.create_task(self._refresh(entry), name=f"refresh-{entry.instance_id}")
+            entry.refreshing = self._own(self._refresh(entry), f"refresh-{entry.instance_id}")
 
     async def wait_for(self, entry: Entry) -> None:
         """Build it because a request needs it."""
@@ -126,16 +129,21 @@ class Builds:
 
     async def stop(self) -> None:
         """Cancel what is being built or fetched."""
-        tasks = [task for entry in self._index.all() for task in (entry.building, entry.refreshing)]
-        running = [task for task in tasks if task is not None]
-        for build in running:
-            build.cancel()
+        running = list(self._running)
+        for task in running:
+            task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
 
     async def closed(self) -> None:
         """Wait until everything that no run holds any more has given its parts back."""
         while self._closing:
             await asyncio.wait(self._closing)
+
+    def _own(self, work: Coroutine[Any, Any, None], name: str) -> "asyncio.Task[None]":
+        task = asyncio.create_task(work, name=name)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
 
     async def _refresh(self, entry: Entry) -> None:
         try:

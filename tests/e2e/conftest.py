@@ -1,6 +1,10 @@
-"""A whole stack with two workers, started once for all tests of this folder, and a model that streams word by word."""
+"""A whole stack with two workers, started once for all tests of this folder, and a model that streams word by word.
+
+It ends with the last of them, and not with the session: an idle stack takes its part of the machine from other tests.
+"""
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -19,17 +23,28 @@ from tests.fakes.wheels import WHEELS, package_index
 from tests.isolation.canaries import WATCH
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def witnesses(tmp_path_factory: pytest.TempPathFactory) -> Witnesses:
     """Of what the processes of the stack run, from their start to their end."""
     return Witnesses(tmp_path_factory.mktemp("witnesses") / "told")
 
 
-@pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory, witnesses: Witnesses) -> Iterator[RunningStack]:
+@pytest.fixture(scope="package")
+def keys_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The keys that the stack seals secrets with."""
+    file = tmp_path_factory.mktemp("keys") / "encryption-keys"
+    file.write_text(f"first:{secrets.token_hex(32)}")
+    return file
+
+
+@pytest.fixture(scope="package")
+def stack(tmp_path_factory: pytest.TempPathFactory, witnesses: Witnesses, keys_file: Path) -> Iterator[RunningStack]:
     """Plugins get their dependencies from an index of the tests' own (`tests.fakes.wheels.WHEELS`)."""
-    index = package_index(tmp_path_factory.mktemp("index"), WHEELS)
-    environment = {**witnesses.environment, "CADENCE_PLUGIN_INDEX_URL": index}
+    environment = {
+        **witnesses.environment,
+        "CADENCE_PLUGIN_INDEX_URL": package_index(tmp_path_factory.mktemp("index"), WHEELS),
+        "CADENCE_ENCRYPTION_KEYS_FILE": str(keys_file),
+    }
     stack = RunningStack(tmp_path_factory.mktemp("cadence") / "data", "--workers", "2", environment=environment)
     try:
         stack.wait_until_ready()
@@ -41,6 +56,18 @@ def stack(tmp_path_factory: pytest.TempPathFactory, witnesses: Witnesses) -> Ite
     # a tenant keeps was ever where anybody else could read it.
     assert witnesses.foreign_code() == set()
     WATCH.assert_silent()
+
+
+@pytest.fixture(scope="package")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    """Another one, with the demo and one worker, as the README starts it, for those who stop it or end its processes:
+    it runs when a test begins."""
+    demo = RunningStack(tmp_path_factory.mktemp("demo") / "data", "--demo")
+    try:
+        demo.wait_until_ready()
+        yield demo
+    finally:
+        demo.stop()
 
 
 @pytest.fixture

@@ -30,15 +30,21 @@ class RunningStack:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.output_path = data_dir.parent / f"{data_dir.name}.out"
+        self._options = options
+        self._environment = environment or {}
+        self.start()
+
+    def start(self) -> None:
+        """Once more, after `stop` or a kill: in the same directory and on the same port."""
         # A pipe would be filled by a long run and block it; a file never does.
         with self.output_path.open("ab") as output:
             self.process = subprocess.Popen(
-                cadence("up", "--data-dir", str(data_dir), "--port", str(self.port), *options),
+                cadence("up", "--data-dir", str(self.data_dir), "--port", str(self.port), *self._options),
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
-                env={**os.environ, "COLUMNS": "200", **(environment or {})},
+                env={**os.environ, "COLUMNS": "200", **self._environment},
             )
 
     def wait_until_ready(self) -> None:

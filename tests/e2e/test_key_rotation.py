@@ -1,46 +1,20 @@
-"""Rotating the keys that secrets are sealed with, on a stack that people are using."""
+"""Rotating the keys that secrets are sealed with, on a stack that people are using and where others keep theirs."""
 
 import asyncio
 import json
+import os
 import secrets
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
-import aiohttp
 import pytest
 
 from tests.e2e.client import Client
 from tests.e2e.running import RunningStack, cadence
 from tests.e2e.tenant import Tenant
 from tests.e2e.traffic import Traffic
-from tests.e2e.watching import look_everywhere
-from tests.isolation.canaries import WATCH
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("e2e"), pytest.mark.timeout(300)]
-
-OLD, NEW = (f"{name}:{secrets.token_hex(32)}" for name in ("old", "new"))
-
-
-@pytest.fixture
-def keys_file(tmp_path: Path) -> Path:
-    file = tmp_path / "encryption-keys"
-    file.write_text(OLD)
-    return file
-
-
-@pytest.fixture
-def stack(tmp_path: Path, keys_file: Path) -> Iterator[RunningStack]:
-    """One of its own, whose keys are in a file."""
-    environment = {"CADENCE_ENCRYPTION_KEYS_FILE": str(keys_file)}
-    stack = RunningStack(tmp_path / "rotating", "--workers", "2", environment=environment)
-    try:
-        stack.wait_until_ready()
-        yield stack
-        asyncio.run(look_everywhere(stack, WATCH))
-    finally:
-        stack.stop()
-    WATCH.assert_silent()
 
 
 def put(keys_file: Path, *keys: str) -> None:
@@ -50,32 +24,30 @@ def put(keys_file: Path, *keys: str) -> None:
     replacement.replace(keys_file)
 
 
-def rotate(stack: RunningStack, *options: str) -> subprocess.CompletedProcess[str]:
+def rotate(stack: RunningStack, keys_file: Path, *options: str) -> subprocess.CompletedProcess[str]:
     command = cadence("secrets", "rotate", "--json", "--data-dir", str(stack.data_dir), *options)
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    environment = {**os.environ, "CADENCE_ENCRYPTION_KEYS_FILE": str(keys_file)}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 
 async def test_keys_rotate_while_people_chat_and_change_their_credentials(
-    stack: RunningStack, keys_file: Path, http: aiohttp.ClientSession, model_url: str, monkeypatch: pytest.MonkeyPatch
+    stack: RunningStack, keys_file: Path, admin: Client, tenant: Tenant
 ) -> None:
-    monkeypatch.setenv("CADENCE_ENCRYPTION_KEYS_FILE", str(keys_file))
-    admin = Client(stack.url, http)
-    await admin.login(*stack.credentials())
-    tenant = await Tenant.create(admin, model_url)
+    old, new = keys_file.read_text(), f"second:{secrets.token_hex(32)}"
     traffic = Traffic(tenant, stack.credentials())
     credential = f"{tenant.org_path}/llm-configs/{tenant.llm_config_id}"
 
     async with traffic.flowing():
-        put(keys_file, NEW, OLD)
+        put(keys_file, new, old)
         for options in ((), ("--reseal",)):
             changed = await admin.call("PATCH", credential, json={"api_key": f"sk-e2e-changed-{secrets.token_hex(4)}"})
             assert changed.status == 200, changed
-            run = await asyncio.to_thread(rotate, stack, *options)
+            run = await asyncio.to_thread(rotate, stack, keys_file, *options)
             assert run.returncode == 0, run.stderr
             report = json.loads(run.stdout)
-            assert (report["newest"], report["unreadable"]) == ("new", 0)
-            assert "old" in report["not_needed"]
-        put(keys_file, NEW)
+            assert (report["newest"], report["unreadable"]) == ("second", 0)
+            assert "first" in report["not_needed"]
+        put(keys_file, new)
         # With the old key taken away: a credential is changed and an instance built anew.
         assert (await admin.call("PATCH", credential, json={"api_key": "sk-e2e-last-key-1234"})).status == 200
         await tenant.until_ready()

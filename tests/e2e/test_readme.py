@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import aiohttp
@@ -15,22 +14,12 @@ from deploy.stack.welcome import first_chat
 from tests.e2e.client import Client
 from tests.e2e.running import RunningStack
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("e2e"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("demo"), pytest.mark.timeout(180)]
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 # The suite runs inside the environment that `uv run` would make, so the function only takes the words away.
 AS_IN_THIS_ENVIRONMENT = 'uv() { shift 2; "$PYTHON" -m deploy.cli "$@"; }\n'
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    stack = RunningStack(tmp_path_factory.mktemp("readme") / "data", "--demo")
-    try:
-        stack.wait_until_ready()
-        yield stack
-    finally:
-        stack.stop()
 
 
 def block_with(text: str) -> str:
@@ -118,14 +107,11 @@ async def test_a_wrong_password_is_told_in_words(demo: RunningStack) -> None:
 
 def test_a_second_cadence_up_with_the_demo_finds_what_the_first_made(demo: RunningStack) -> None:
     before = demo.run("url", "Demo assistant").stdout
-    demo.stop()
-    again = RunningStack(demo.data_dir, "--demo", port=demo.port)
-    try:
-        again.wait_until_ready()
-        assert again.run("url", "Demo assistant").stdout == before
-        assert "42.164813" in run_block(block_with("/completion/stream"), again).stdout
-    finally:
-        again.stop()
+    assert demo.stop() == 0
+    demo.start()
+    demo.wait_until_ready()
+    assert demo.run("url", "Demo assistant").stdout == before
+    assert "42.164813" in run_block(block_with("/completion/stream"), demo).stdout
 
 
 def steady(text: str) -> str:

@@ -5,8 +5,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from anthropic import AsyncAnthropic
-from anthropic.types import TextBlock, ToolUseBlock
 from google import genai
 from google.genai import types
 from openai import AsyncOpenAI, ContentFilterFinishReasonError, LengthFinishReasonError
@@ -55,6 +53,10 @@ async def read_with_openai(base_url: str) -> Found:
 
 
 async def read_with_anthropic(base_url: str) -> Found:
+    # Only where it is asked: no other package that is here brings it along, and it takes two seconds.
+    from anthropic import AsyncAnthropic
+    from anthropic.types import TextBlock, ToolUseBlock
+
     root = base_url.removesuffix("/v1")
     async with AsyncAnthropic(api_key=KEY, base_url=root, max_retries=0) as client:
         asking = client.messages.stream(model="m", max_tokens=100, messages=[{"role": "user", "content": "hello"}])

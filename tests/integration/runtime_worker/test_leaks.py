@@ -6,12 +6,15 @@ from asyncio.subprocess import PIPE
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from tests.integration.runtime_worker.load_cycles import Report
 
 WARM, CYCLES = 200, 1000
 
 
+# A minute of one core where nothing else runs.
+@pytest.mark.timeout(300)
 async def test_a_thousand_loads_and_unloads_leave_no_memory_and_no_shared_part_behind(tmp_path: Path) -> None:
     module = "tests.integration.runtime_worker.load_cycles"
     process = await asyncio.create_subprocess_exec(

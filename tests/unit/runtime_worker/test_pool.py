@@ -210,3 +210,19 @@ async def test_what_failed_without_the_control_plane_is_tried_as_soon_as_it_is_b
         await setup.served()
     setup.pool.source_is_back()
     assert await setup.served() == "A"
+
+
+async def test_a_pool_that_closes_ends_the_build_of_what_was_deleted_meanwhile(setup: Setup) -> None:
+    setup.change(1, "A")
+    setup.builder.may_finish.clear()
+    asking = asyncio.create_task(setup.served())
+    await ticks()
+    gone = msgspec.structs.replace(setup.snapshot, revision=2)
+    setup.pool.apply(msgspec.structs.replace(setup.control_plane.put(gone), is_deleted=True))
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+
+    await setup.pool.close()
+    setup.builder.may_finish.set()
+    await ticks()
+    assert setup.builder.builds == []

@@ -7,7 +7,7 @@ import socket
 import stat
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -16,20 +16,15 @@ import pytest
 from deploy.local.ports import accepts
 from tests.e2e.running import RunningStack, cadence
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("up"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("demo"), pytest.mark.timeout(180)]
 
 READY = "Cadence is ready at"
 
 
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    """Running when a test begins, but for the last ones, which stop it and start it again in the same directory."""
-    stack = RunningStack(tmp_path_factory.mktemp("up") / "data")
-    try:
-        stack.wait_until_ready()
-        yield stack
-    finally:
-        stack.stop()
+@pytest.fixture
+def stack(demo: RunningStack) -> RunningStack:
+    """Running when a test begins, but for the last ones, which kill it, start it again and stop it."""
+    return demo
 
 
 def wait_for(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
@@ -88,7 +83,7 @@ def test_status_shows_every_process_healthy(stack: RunningStack) -> None:
     assert stack.run("status").returncode == 0
     told = json.loads(stack.run("status", "--json").stdout)
     slugs = {process["slug"] for process in told["processes"] if process["is_healthy"]}
-    assert slugs == {"postgres", "mongo", "valkey", "nats", "control-plane", "worker-1"}
+    assert slugs == {"postgres", "mongo", "valkey", "nats", "demo-model", "control-plane", "worker-1"}
 
 
 def test_health_names_what_each_plane_needs(stack: RunningStack) -> None:
@@ -129,7 +124,7 @@ def test_after_a_kill_nothing_is_left_and_the_next_one_starts_with_everything_ke
     stack.process.wait()
     wait_for(lambda: not processes_of(stack), "children gone")
     assert stack.run("status").returncode == 3
-    stack.process = RunningStack(stack.data_dir, port=stack.port).process
+    stack.start()
     wait_for(lambda: stack.output.count(READY) > ready, "running again")
     assert stack.run("status").returncode == 0
     assert stack.credentials() == credentials
