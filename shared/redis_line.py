@@ -7,6 +7,7 @@ asked, so that one connection does for all of a process, and a question is a fut
 
 import asyncio
 from collections import deque
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, cast
 
 import hiredis
@@ -14,8 +15,9 @@ from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection, Connection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.commands.core import AsyncScript
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import DataError, InvalidResponse
+from redis.exceptions import DataError, InvalidResponse, NoScriptError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 _ATTEMPTS = 2
@@ -41,19 +43,22 @@ class LineRedis(Redis):
         name = args[0]
         if name in _WAITING or self.single_connection_client:
             return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
-        words = (*name.split(), *args[1:]) if " " in name else args
-        try:
-            command = hiredis.pack_command(words)
-        except TypeError as error:
-            raise DataError(str(error)) from None
+        command = _packed((*name.split(), *args[1:]) if " " in name else args)
+        # redis-py turns answers into what its callers expect; all that it asks of a connection is the answer.
+        answer = cast("Connection", _Answer(self.ask(command)))
+        return await self.parse_response(answer, name, **options)
+
+    def register_script(self, script: str | bytes) -> AsyncScript:  # type: ignore[override]
+        return LineScript(self, script)
+
+    async def ask(self, command: bytes) -> Any:
+        """The answer to a command in Redis's own protocol, as Redis gives it. Raises what redis-py raises."""
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 line = self._line
                 if line is None or line.is_lost:
                     line = await self._connected()
-                # redis-py turns answers into what its callers expect; all that it asks of a connection is the answer.
-                answer = cast("Connection", _Answer(line.ask(command)))
-                return await self.parse_response(answer, name, **options)
+                return await line.ask(command)
             except (RedisConnectionError, RedisTimeoutError):
                 if attempt == _ATTEMPTS:
                     raise
@@ -91,10 +96,33 @@ class LineRedis(Redis):
             attempt.exception()
 
 
+class LineScript(AsyncScript):
+    """Asked past what redis-py does for pipelines and clusters, and past what it makes of answers: nothing of these."""
+
+    async def __call__(
+        self, keys: Sequence[Any] | None = None, args: Iterable[Any] | None = None, client: Any = None
+    ) -> Any:
+        line = self.registered_client
+        if client is None and isinstance(line, LineRedis) and not line.single_connection_client:
+            keys, args = keys or (), tuple(args or ())
+            try:
+                return await line.ask(_packed(("EVALSHA", self.sha, len(keys), *keys, *args)))
+            except NoScriptError:
+                pass  # Redis has not seen it yet, or was emptied.
+        return await super().__call__(keys, args, client)  # type: ignore[no-untyped-call]
+
+
+def _packed(words: tuple[Any, ...]) -> bytes:
+    try:
+        return cast("bytes", hiredis.pack_command(words))
+    except TypeError as error:
+        raise DataError(str(error)) from None
+
+
 class _Answer:
     """As much of a connection as redis-py needs to read an answer."""
 
-    def __init__(self, answer: "asyncio.Future[Any]") -> None:
+    def __init__(self, answer: Coroutine[Any, Any, Any]) -> None:
         self._answer = answer
 
     async def read_response(self, disable_decoding: bool = False) -> Any:

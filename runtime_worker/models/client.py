@@ -3,11 +3,11 @@
 import asyncio
 from contextlib import suppress
 
-from aiohttp import ClientError, ClientResponse, ClientTimeout
+from aiohttp import ClientError, ClientResponse
 
 from runtime_worker.models.accumulator import Accumulator
 from runtime_worker.models.base import DeltaSink, ModelAnswer, ModelRequest
-from runtime_worker.models.connections import CONNECT_SECONDS, ModelConnections, RefusedAddress
+from runtime_worker.models.connections import ModelConnections, RefusedAddress
 from runtime_worker.models.retries import Retry, fits, wait_seconds
 from runtime_worker.models.sse import EventStream
 from runtime_worker.models.structured import from_answer_tool, with_answer_tool
@@ -87,7 +87,6 @@ class WireClient:
                 data=body,
                 headers=self._wire.headers,
                 allow_redirects=False,
-                timeout=ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
             )
         except (ClientError, OSError) as error:
             if _is_refused_address(error):

@@ -61,6 +61,20 @@ async def test_answers_are_those_that_redis_py_gives(line: LineRedis, redis: Red
     assert (await line.info("server"))["redis_version"] == (await redis.info("server"))["redis_version"]
 
 
+async def test_scripts_answer_as_redis_pys_do_also_when_redis_has_forgotten_them(line: LineRedis, redis: Redis) -> None:
+    for client in (redis, line):
+        script = client.register_script("return {KEYS[1], ARGV[1], ARGV[2], false, 3}")
+        asked = [await script(keys=["key"], args=["word", 5])]
+        await redis.script_flush()
+        asked.append(await script(keys=["key"], args=[b"word", 5]))
+        async with client.pipeline() as pipe:
+            await script(keys=["key"], args=["word", 5], client=pipe)
+            asked += await pipe.execute()
+        assert asked == [[b"key", b"word", b"5", None, 3]] * 3
+        with pytest.raises(ResponseError, match="no good"):
+            await client.register_script("return redis.error_reply('no good')")()
+
+
 async def test_everybody_gets_the_answer_to_their_own_question(line: LineRedis) -> None:
     async def own(number: int) -> bool:
         await line.set(f"key:{number}", number)
