@@ -1,6 +1,6 @@
 """The connection pool."""
 
-from functools import lru_cache, partial
+from functools import partial
 from time import monotonic
 from typing import Any
 from uuid import UUID
@@ -20,9 +20,6 @@ POOL_SIZE = 16
 CONNECT_SECONDS = 3
 IDLE_SECONDS = 10.0
 """How long a connection may have been idle and still be lent unasked."""
-
-KNOWN_SCOPES = 4096
-"""Organizations that are at work at a time. SQLAlchemy takes half a millisecond to make one's."""
 
 _RETURNED = "returned"
 SCOPE = "scope"
@@ -54,10 +51,8 @@ def create_engine(postgres_url: str) -> AsyncEngine:
     return engine
 
 
-@lru_cache(KNOWN_SCOPES)
 def scoped(engine: AsyncEngine, org_id: UUID | None) -> AsyncEngine:
-    """The same connections, for one organization's rows or, for None, for those of all. It says so for good: nothing
-    of it may be changed."""
+    """The same connections, for one organization's rows or, for None, for those of all."""
     return engine.execution_options(**{SCOPE: scope_of(org_id)})
 
 
