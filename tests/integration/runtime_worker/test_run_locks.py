@@ -250,3 +250,16 @@ async def test_a_run_that_is_being_ended_is_not_lost_once_more_however_long_that
             await two.release(ORG, CONVERSATION, run_id, lost.epoch)
             await asyncio.sleep(RENEW_SECONDS * 1.5)
             assert await redis.zcard(CLAIMS) == 0
+
+
+async def test_a_worker_that_begins_lets_everybody_renew_first(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runtime_worker.turn.lost_runs.CLAIM_SECONDS", 0.5)
+    one, new = RunLocks(redis, "one", RunTable()), RunLocks(redis, "new", RunTable())
+    run_id = new_id()
+    await one.acquire(ORG, CONVERSATION, run_id)
+    await _run_out(redis)
+    lost_runs = lost_runs_of(new)
+    lost_runs.begin()
+    assert await lost_runs.take() == []
+    await asyncio.sleep(0.6)
+    assert [lost.run_id for lost in await lost_runs.take()] == [run_id]

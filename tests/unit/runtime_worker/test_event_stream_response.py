@@ -2,17 +2,20 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import pytest
 from litestar import Litestar, get
 from litestar.exceptions import LitestarException
 from litestar.response import Response
+from redis.asyncio import Redis
 
 from runtime_worker.http.request_ids import RequestIds
+from runtime_worker.stream.journal import WINDOW_SECONDS, EventJournal
 from runtime_worker.stream.response import EventStreamResponse
 from runtime_worker.stream.run_stream import RunStream
+from shared.ids import new_id
 
 RUN_ID = UUID("01920000-0000-7000-8000-000000000001")
 Message = dict[str, Any]
@@ -133,6 +136,28 @@ async def test_what_comes_while_a_slow_server_takes_a_chunk_leaves_together_and_
     server.read()
     await until(lambda: server.is_finished)
     server.read()
+    await request.task
+
+
+async def test_a_slow_server_takes_nothing_that_the_journal_does_not_let_clients_have_yet() -> None:
+    may_show = [True]
+    journal = EventJournal(cast("Redis", None), keep_seconds=1, is_vouched_for=lambda: may_show[0])
+    stream = RunStream(RUN_ID, is_followed=True, log=journal.begin(new_id(), RUN_ID))
+    stream.record()
+    server = Server(is_slow=True)
+    request = Request(stream, server)
+    stream.message("one", "node")
+    await until(lambda: len(server.bodies) == 1)
+    may_show[0] = False
+    stream.message("two", "node")
+    server.read()
+    await asyncio.sleep(10 * WINDOW_SECONDS)
+    assert len(server.bodies) == 1
+    may_show[0] = True
+    journal.show()
+    await until(lambda: len(server.bodies) == 2)
+    assert b'"two"' in server.bodies[1]
+    server.left.set()
     await request.task
 
 

@@ -122,3 +122,18 @@ async def test_a_heartbeat_is_a_comment_and_takes_no_number() -> None:
     stream.heartbeat()
     assert stream.take() == b": keep-alive\n\n"
     assert stream.last_seq == 0
+
+
+async def test_what_comes_after_events_were_covered_waits_for_its_own_turn() -> None:
+    stream = RunStream(RUN_ID, is_followed=True)
+    told: list[str] = []
+    stream.follow(lambda: told.append("told"))
+    stream.message("one", "node")
+    stream.cover()
+    stream.message("two", "node")
+    assert [data["content"] for _, _, data in events_of(stream.take())] == ["one"]
+    assert not stream.is_over
+    told.clear()
+    await asyncio.sleep(0)
+    assert told, "there is more"
+    assert [data["content"] for _, _, data in events_of(stream.take())] == ["two"]
