@@ -45,6 +45,14 @@ class Wires:
     def __init__(self, pair: Pair, redis: TcpProxy, mongo: TcpProxy) -> None:
         self.pair, self.redis, self.mongo = pair, redis, mongo
 
+    async def cut_off(self) -> None:
+        """Cut both once Redis has all that was told until now; the worker knows when this returns."""
+        journal = self.pair.one.worker._turning.journal
+        await eventually(lambda: journal.is_confirmed)
+        await self.mongo.cut()
+        await self.redis.cut()
+        await eventually(lambda: not journal.is_connected)
+
 
 @pytest.fixture
 async def wired(
@@ -128,10 +136,7 @@ async def test_a_worker_that_reaches_no_store_shows_nothing_that_the_next_one_do
     builder.script = script = Halting(["one "], ["two "])
     async with pair.here.streaming(instance.instance_id, "go") as stream:
         seen = [opening := await opening_of(stream), *await until(stream, "one ")]
-        await eventually(lambda: pair.one.worker._turning.journal.is_confirmed)
-        await wired.mongo.cut()
-        await wired.redis.cut()
-        await eventually(lambda: not pair.one.worker._turning.journal.is_connected)
+        await wired.cut_off()
         script.go_on.set()
         run, conversation = opening.data["run_id"], opening.data["conversation_id"]
         rest = await resumed(pair.there, run, seen[-1].id)
@@ -150,10 +155,7 @@ async def test_what_no_store_could_take_is_shown_when_one_of_them_is_back(
     builder.script = script = Halting(["one "], ["two ", "three "])
     async with pair.here.streaming(instance.instance_id, "go") as stream:
         seen = [opening := await opening_of(stream), *await until(stream, "one ")]
-        await eventually(lambda: pair.one.worker._turning.journal.is_confirmed)
-        await wired.mongo.cut()
-        await wired.redis.cut()
-        await eventually(lambda: not pair.one.worker._turning.journal.is_connected)
+        await wired.cut_off()
         script.go_on.set()
         coming = asyncio.create_task(stream.next())
         assert not (await asyncio.wait({coming}, timeout=0.5))[0]
