@@ -54,6 +54,9 @@ from tests.isolation.canaries import WATCH
 # Slow to start, or shared by all processes: the tests that need one of these run in the same xdist worker.
 _ONE_WORKER_FIXTURES = {"rabbitmq_broker": "rabbitmq", "s3_server": "s3"}
 
+_LONGEST_IN_ID = 80
+"""Characters of a parameter in the id of its test."""
+
 # How long an example takes says more about what else the machine does than about the example.
 settings.register_profile("cadence", deadline=None)
 settings.load_profile("cadence")
@@ -221,6 +224,17 @@ def _private(server: type[Server], *, is_durable: bool = False) -> Iterator[Serv
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--matrix", action="store_true", help="print what every caller gets from every route")
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """A long value is told by how it begins and how long it is.
+
+    The whole id of a test is in the environment of every process that it starts (`PYTEST_CURRENT_TEST`), where Linux
+    refuses variables of 128 KiB (MAX_ARG_STRLEN): no server could be started from such a test, nor in it.
+    """
+    if isinstance(val, str | bytes) and len(val) > _LONGEST_IN_ID:
+        return f"{val[:_LONGEST_IN_ID]!r} and so on to {len(val)}"
+    return None
 
 
 # Before xdist's own, which looks at the groups.

@@ -1,9 +1,12 @@
 """The fixtures that every other suite stands on."""
 
+import subprocess
+
 import aio_pika
 import nats
 import psycopg
 import pymongo
+import pytest
 from aiobotocore.session import get_session
 from redis.asyncio import Redis
 
@@ -20,6 +23,12 @@ def _tables(url: str) -> int:
 
 def test_a_test_gets_a_migrated_database(postgres_url: str) -> None:
     assert _tables(postgres_url) > 5
+
+
+@pytest.mark.parametrize("value", ["x" * 200_000, b"\x89" * 200_000])
+def test_a_test_of_a_long_value_can_start_a_server(value: str | bytes) -> None:
+    assert len(value) == 200_000
+    assert subprocess.run(["true"], check=False).returncode == 0
 
 
 def test_an_empty_database_has_no_tables(empty_postgres_url: str) -> None:
