@@ -113,6 +113,15 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     usage_entry: bytes | None = None
 
 
+class Thread(msgspec.Struct, frozen=True, kw_only=True):
+    """A conversation as its next turn finds it: `newest` are the last messages that models get to see, oldest first,
+    without summaries and what they stand for. At most `window` were read."""
+
+    conversation: Conversation
+    newest: Sequence[Message] = ()
+    window: int = 0
+
+
 class TurnStart(msgspec.Struct, frozen=True, kw_only=True):
     """What is stored before a run: its conversation as it is now (new or not), the user's message and the run.
 
@@ -160,6 +169,10 @@ class ConversationStore(Protocol):
         self, org_id: UUID, conversation_id: UUID, *, user_id: UUID | None = None
     ) -> Conversation | None:
         """With `user_id` only theirs; somebody else's is looked for as long as one that is not there."""
+        ...
+
+    async def find_thread(self, org_id: UUID, conversation_id: UUID, *, user_id: UUID, window: int) -> Thread | None:
+        """A conversation of this user's and its last messages, as they were at one moment."""
         ...
 
     async def list_conversations(

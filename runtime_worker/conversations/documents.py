@@ -17,11 +17,13 @@ from pydantic import Field
 from pymongo import DESCENDING, IndexModel, WriteConcern
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.read_concern import ReadConcern
 
 Database = AsyncDatabase[dict[str, Any]]
 Collection = AsyncCollection[dict[str, Any]]
 
 PRIMARY_ONLY = WriteConcern(w=1)
+AT_ONE_MOMENT = ReadConcern("snapshot")
 
 
 class OrganizationDatabase:
@@ -32,6 +34,7 @@ class OrganizationDatabase:
         self.database = database
         self._collections: dict[str, Collection] = {}
         self._early: dict[str, Collection] = {}
+        self._snapshots: dict[str, Collection] = {}
 
     def collection(self, name: str) -> Collection:
         found = self._collections.get(name)
@@ -44,6 +47,13 @@ class OrganizationDatabase:
         found = self._early.get(name)
         if found is None:
             found = self._early[name] = self.collection(name).with_options(write_concern=PRIMARY_ONLY)
+        return found
+
+    def snapshots(self, name: str) -> Collection:
+        """The same, where a question that reads from several collections reads all of them as of one moment."""
+        found = self._snapshots.get(name)
+        if found is None:
+            found = self._snapshots[name] = self.collection(name).with_options(read_concern=AT_ONE_MOMENT)
         return found
 
 

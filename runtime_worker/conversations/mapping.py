@@ -1,9 +1,11 @@
 """Between the structs the worker speaks and the documents MongoDB keeps.
 
 Reading goes through Beanie's documents, writing through plain rows of the same shape: building and encoding a document
-costs as much again as sending it, and a chat writes several times per run.
+costs as much again as sending it, and a chat writes several times per run. What each turn of a conversation reads comes
+from plain rows for the same reason.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -14,6 +16,9 @@ from runtime_worker.conversations.base import Conversation, Message, MessageRole
 from runtime_worker.conversations.documents import ConversationDocument, MessageDocument, RunDocument
 from runtime_worker.engines.base import RunStatus
 from runtime_worker.models.base import ModelMessage
+
+_BSON_TYPES = (UUID, datetime, bytes)
+"""What MongoDB keeps as it is."""
 
 
 def conversation_row(conversation: Conversation) -> dict[str, Any]:
@@ -65,6 +70,19 @@ def conversation_of(document: ConversationDocument) -> Conversation:
     )
 
 
+def conversation_in(row: dict[str, Any]) -> Conversation:
+    """Of a row; takes its id from it."""
+    row["conversation_id"] = row.pop("_id")
+    return msgspec.convert(row, Conversation, builtin_types=_BSON_TYPES)
+
+
+def messages_in(rows: Sequence[dict[str, Any]]) -> list[Message]:
+    """Of rows; takes their ids from them."""
+    for row in rows:
+        row["message_id"] = row.pop("_id")
+    return msgspec.convert(rows, list[Message], builtin_types=_BSON_TYPES)
+
+
 def message_of(document: MessageDocument) -> Message:
     return Message(
         message_id=document.id,
@@ -105,7 +123,7 @@ def run_of(document: RunDocument) -> RunRecord:
 
 
 def _row(struct: msgspec.Struct, id_field: str) -> dict[str, Any]:
-    row: dict[str, Any] = msgspec.to_builtins(struct, builtin_types=(UUID, datetime, bytes))
+    row: dict[str, Any] = msgspec.to_builtins(struct, builtin_types=_BSON_TYPES)
     # What MongoDB calls the id of a row.
     row["_id"] = row.pop(id_field)
     return row

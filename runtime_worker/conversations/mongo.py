@@ -10,7 +10,7 @@ from uuid import UUID
 from pymongo import ASCENDING, DESCENDING, AsyncMongoClient
 from pymongo.errors import DuplicateKeyError
 
-from runtime_worker.conversations.base import Compaction, Conversation, Message, RunRecord, TurnEnd, TurnStart
+from runtime_worker.conversations.base import Compaction, Conversation, Message, RunRecord, Thread, TurnEnd, TurnStart
 from runtime_worker.conversations.databases import OrganizationDatabases, database_name, translated
 from runtime_worker.conversations.documents import (
     ConversationDocument,
@@ -20,13 +20,16 @@ from runtime_worker.conversations.documents import (
 )
 from runtime_worker.conversations.group_writes import GroupWrites, Insert, Update, Write
 from runtime_worker.conversations.mapping import (
+    conversation_in,
     conversation_of,
     conversation_row,
     message_of,
     message_row,
+    messages_in,
     run_of,
     run_row,
 )
+from runtime_worker.conversations.queries import SAID, between, owned, with_newest
 
 
 class MongoConversationStore:
@@ -41,10 +44,25 @@ class MongoConversationStore:
     async def find_conversation(
         self, org_id: UUID, conversation_id: UUID, *, user_id: UUID | None = None
     ) -> Conversation | None:
-        wanted = _owned("", conversation_id, user_id)
+        wanted = owned("", conversation_id, user_id)
         async with self._organization(org_id):
             found = await ConversationDocument.find_one(wanted) or await self._reopened(conversation_id, user_id)
         return conversation_of(found) if found else None
+
+    async def find_thread(self, org_id: UUID, conversation_id: UUID, *, user_id: UUID, window: int) -> Thread | None:
+        reading = with_newest(conversation_id, user_id, window)
+        async with self._organization(org_id) as database:
+            # Not by Beanie: it is on the way of every turn but a conversation's first.
+            found = await database.snapshots(ConversationDocument.collection).aggregate(reading)
+            rows = await found.to_list()
+            if not rows:
+                opened = await self._reopened(conversation_id, user_id)
+                return Thread(conversation=conversation_of(opened)) if opened else None
+        newest = messages_in(rows[0].pop("newest", []))[::-1]
+        conversation = conversation_in(rows[0])
+        if (told := conversation.compacted_through) is not None:
+            newest = [message for message in newest if message.message_id > told]
+        return Thread(conversation=conversation, newest=newest, window=window)
 
     async def list_conversations(
         self,
@@ -98,14 +116,14 @@ class MongoConversationStore:
         if limit <= 0:
             return []
         async with self._organization(org_id):
-            found = await self._messages(_between(conversation_id, after, before), DESCENDING, limit)
+            found = await self._messages(between(conversation_id, after, before), DESCENDING, limit)
         return found[::-1]
 
     async def oldest_messages(
         self, org_id: UUID, conversation_id: UUID, *, limit: int, before: UUID, after: UUID | None
     ) -> Sequence[Message]:
         async with self._organization(org_id):
-            return await self._messages(_between(conversation_id, after, before), ASCENDING, limit)
+            return await self._messages(between(conversation_id, after, before), ASCENDING, limit)
 
     async def find_message(self, org_id: UUID, conversation_id: UUID, message_id: UUID) -> Message | None:
         async with self._organization(org_id):
@@ -194,7 +212,7 @@ class MongoConversationStore:
 
     async def find_run(self, org_id: UUID, run_id: UUID, *, user_id: UUID | None = None) -> RunRecord | None:
         async with self._organization(org_id):
-            own = await RunDocument.find_one(_owned("", run_id, user_id))
+            own = await RunDocument.find_one(owned("", run_id, user_id))
             with_answer = await self._run_in_message("ends", run_id, user_id)
             if own is not None and with_answer is not None:
                 # Two workers ended it, and only one of them had an answer to store.
@@ -246,15 +264,14 @@ class MongoConversationStore:
             await self._client.admin.command("ping")
 
     async def _messages(self, query: dict[str, Any], order: int, limit: int) -> list[Message]:
-        # Not by Beanie: what is stored with messages of runs is as long as they are, and nobody looks at it here.
-        found = MessageDocument.get_pymongo_collection().find(query, {"starts": 0, "opens": 0, "ends": 0})
-        rows = await found.sort("_id", order).limit(limit).to_list()
-        return [message_of(MessageDocument(**row)) for row in rows]
+        # Not by Beanie: there are many of them, and building its documents takes longer than reading them.
+        found = MessageDocument.get_pymongo_collection().find(query, SAID)
+        return messages_in(await found.sort("_id", order).limit(limit).to_list())
 
     async def _run_in_message(self, role: str, run_id: UUID, user_id: UUID | None) -> RunDocument | None:
         # Not by Beanie: of the message only the run is wanted.
         messages = MessageDocument.get_pymongo_collection()
-        found = await messages.find_one(_owned(f"{role}.", run_id, user_id), {role: 1})
+        found = await messages.find_one(owned(f"{role}.", run_id, user_id), {role: 1})
         return RunDocument(**found[role]) if found else None
 
     async def _open(self, row: dict[str, Any]) -> bool:
@@ -285,15 +302,3 @@ class MongoConversationStore:
         log, so the wait for the last write of a turn is enough for the turn.
         """
         await self._writes.write(document.early_collection(), write)
-
-
-def _owned(prefix: str, row_id: UUID, user_id: UUID | None) -> dict[str, Any]:
-    """What has the id, and is the user's if one is named."""
-    wanted: dict[str, Any] = {f"{prefix}_id": row_id}
-    return wanted if user_id is None else {**wanted, f"{prefix}user_id": user_id}
-
-
-def _between(conversation_id: UUID, after: UUID | None, before: UUID) -> dict[str, Any]:
-    """What was said between two messages."""
-    ids = {"$lt": before} if after is None else {"$gt": after, "$lt": before}
-    return {"conversation_id": conversation_id, "_id": ids, "role": {"$ne": "summary"}}

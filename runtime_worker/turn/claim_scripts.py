@@ -14,9 +14,9 @@ if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'EX', ARGV[2]) then
   redis.call('ZADD', KEYS[2], now + ARGV[4], ARGV[3])
   redis.call('HSET', KEYS[3], 'owner', ARGV[5], 'epoch', 1)
   redis.call('EXPIRE', KEYS[3], 86400)
-  return false
+  return {false, redis.call('GET', KEYS[4])}
 end
-return redis.call('GET', KEYS[1])
+return {redis.call('GET', KEYS[1]), redis.call('GET', KEYS[4])}
 """
 )
 # Only the holder may renew or release: after an expiry another run may hold the lock, another worker the run.
@@ -62,6 +62,7 @@ if ARGV[6] ~= '' then
 end
 if redis.call('GET', KEYS[1]) == ARGV[1] then
   redis.call('DEL', KEYS[1])
+  redis.call('SET', KEYS[5], ARGV[1], 'EX', ARGV[8])
 end
 if ARGV[4] == '1' then
   redis.call('ZREM', KEYS[2], ARGV[2])

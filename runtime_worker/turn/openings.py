@@ -4,7 +4,7 @@ from uuid import UUID
 
 import msgspec
 
-from runtime_worker.conversations.base import Conversation, Message
+from runtime_worker.conversations.base import Conversation, Message, Thread
 from runtime_worker.models.base import ModelMessage
 from runtime_worker.pool.entry import Lease
 from runtime_worker.turn.history import brought_that_fit, tokens_of
@@ -29,10 +29,11 @@ def new_conversation(run: Run, message: Message) -> Conversation:
     )
 
 
-def handed_over(conversation: Conversation, instance_id: UUID) -> Conversation:
-    """A conversation whose central point leads to another instance now. What was said goes along; what the one before
+def handed_over(thread: Thread, instance_id: UUID) -> Thread:
+    """A thread whose central point leads to another instance now. What was said goes along; what the one before
     kept for itself, of a resource and of its agents, means nothing to this one."""
-    return msgspec.structs.replace(conversation, instance_id=instance_id, anchor=None, last_agent=None)
+    conversation = msgspec.structs.replace(thread.conversation, instance_id=instance_id, anchor=None, last_agent=None)
+    return msgspec.structs.replace(thread, conversation=conversation)
 
 
 def after_what_was_brought(brought: tuple[ModelMessage, ...], message: Message, lease: Lease) -> Message:

@@ -3,7 +3,8 @@
 `run_lock:{org_id}:{conversation_id}` holds the id of the running run and expires unless renewed. `run_claims` lists
 every run that is going on (`{org_id}:{run_id}`) by the time until which its worker vouches for it, `run:{run_id}` says
 which worker that is and the *epoch*: one more each time the run changes hands. A worker that finds another epoch than
-its own was taken for lost, and whatever it still has to say of the run is not heard. All times are Redis's own.
+its own was taken for lost, and whatever it still has to say of the run is not heard. `run_ended:{org_id}:
+{conversation_id}` holds the id of the run that had the lock last, for `ENDED_SECONDS`. All times are Redis's own.
 """
 
 import asyncio
@@ -29,6 +30,9 @@ LOCKS_EVERY = 8
 CLAIM_SECONDS = 3.0
 """Six renewals, so that a busy moment does not cost a run. Runs of lost workers are ended within 5 s all the same, also
 when several workers go at once and those that stay have many to end."""
+ENDED_SECONDS = 15
+"""For how long it is known which run had a conversation last. Longer than it takes to read a conversation and to have
+its lock."""
 MEMORY_SECONDS = 3600
 """How long a run that changed hands is remembered, for the worker that lost it and may wake up."""
 ANSWER_SECONDS = 5.0
@@ -96,14 +100,15 @@ class RunLocks:
         until another one says no."""
         return asyncio.get_running_loop().time() - self._renewed_at < CLAIM_SECONDS - RENEW_SECONDS
 
-    async def acquire(self, org_id: UUID, conversation_id: UUID, run_id: UUID) -> None:
-        """From here on the run is vouched for, however long its start takes. Raises ConversationBusy naming the run
-        that holds it."""
+    async def acquire(self, org_id: UUID, conversation_id: UUID, run_id: UUID) -> UUID | None:
+        """From here on the run is vouched for, however long its start takes. Returns the run that had the conversation
+        last, if that ended within `ENDED_SECONDS`. Raises ConversationBusy naming the run that holds it."""
         held = self._held[run_id] = Held(org_id, conversation_id, run_id)
         words = held.words
         args: list[_Argument] = [words.run_id, LOCK_SECONDS, words.member, _CLAIM_MS, self._worker_id]
         try:
-            holder = await self._acquire(keys=[words.lock, CLAIMS, words.record], args=args)
+            keys: list[str | bytes] = [words.lock, CLAIMS, words.record, _ended_key(org_id, conversation_id)]
+            holder, ended = await self._acquire(keys=keys, args=args)
         except BaseException:
             # It may have been taken, and nobody will give it back: it runs out.
             del self._held[run_id]
@@ -112,6 +117,7 @@ class RunLocks:
         if holder is not None and holder != words.run_id:
             del self._held[run_id]
             raise ConversationBusy(f"run {holder.decode()} is in progress in this conversation")
+        return UUID(ended.decode()) if ended is not None else None
 
     async def release(
         self, org_id: UUID, conversation_id: UUID, run_id: UUID, epoch: int = 1, *, usage_entry: bytes | None = None
@@ -225,8 +231,9 @@ class RunLocks:
     ) -> None:
         is_over = not self._is_unstored(run_id)
         args: list[_Argument] = [str(run_id), member_of(org_id, run_id), epoch, int(is_over), MEMORY_SECONDS]
-        args += usage_entry or b"", FIELD
+        args += usage_entry or b"", FIELD, ENDED_SECONDS
         keys = [f"run_lock:{org_id}:{conversation_id}", CLAIMS, record_key(run_id), STREAM]
+        keys.append(_ended_key(org_id, conversation_id))
         async with self._releasing:
             # A renewal that is on its way would take for lost, and set again, what was given back before it.
             await self._none_renewing.wait()
@@ -272,3 +279,7 @@ class RunLocks:
             keys += lock, record
             args += words
         return {UUID(run_id.decode()) for run_id in await self._renew(keys=keys, args=args)}
+
+
+def _ended_key(org_id: UUID, conversation_id: UUID) -> str:
+    return f"run_ended:{org_id}:{conversation_id}"

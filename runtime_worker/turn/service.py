@@ -1,14 +1,16 @@
 """Starting a turn: every check in the contract's order, then what must be stored before a run, then the run."""
 
 import asyncio
+from collections.abc import Coroutine
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 import msgspec
 
-from runtime_worker.conversations.base import Conversation, ConversationStore, Message, RunRecord, TurnStart
+from runtime_worker.conversations.base import Conversation, ConversationStore, Message, RunRecord, Thread, TurnStart
 from runtime_worker.engines.base import RunRequest
-from runtime_worker.pool.entry import Lease
+from runtime_worker.pool.entry import Entry, Lease
 from runtime_worker.pool.pool import OrchestratorPool
 from runtime_worker.stream.journal import EventJournal
 from runtime_worker.stream.run_stream import RunStream
@@ -24,16 +26,13 @@ from runtime_worker.turn.request import TurnRequest
 from runtime_worker.turn.rules import require_acceptable, require_priced
 from runtime_worker.turn.run import Run, RunTable
 from runtime_worker.turn.run_locks import RunLocks
+from runtime_worker.turn.threads import Threads
 from shared.clock import Clock
-from shared.errors import Conflict, ConversationBusy, Draining, NotFound
+from shared.errors import Conflict, NotFound
 from shared.ids import new_id
 from shared.limits import Admission, Charge
 from shared.limits.limiter import Limiter
 from shared.security.grants import Grant
-
-QUEUE_SECONDS = 60.0
-"""How long a turn waits for the one before it: as long as common proxies wait for an answer's first byte."""
-QUEUE_LOOK_SECONDS = 0.1
 
 
 class TurnService:
@@ -61,6 +60,7 @@ class TurnService:
         self._limiter = limiter
         self._clock = clock
         self._new_conversations = NewConversations(store)
+        self._threads = Threads(store, locks, table, backlog, clock)
 
     async def start(self, grant: Grant, request: TurnRequest) -> Run:
         """The caller's session, organization and permission were checked before; from here on:
@@ -70,57 +70,30 @@ class TurnService:
         """
         with self._table.admission():
             grant.require_key_use()
-            await self._pool.require(request.instance_id, request.org_id)
+            entry = await self._pool.require(request.instance_id, request.org_id)
             if request.admission is not None:
                 # Whoever has asked the limits gives back what comes to nothing.
-                return await self._admitted(grant, request, request.admission)
+                return await self._admitted(grant, request, request.admission, entry)
             admission = await self._limiter.admit(grant, Charge("chat", request.run_id or new_id()))
             try:
-                return await self._admitted(grant, request, admission)
+                return await self._admitted(grant, request, admission, entry)
             except BaseException:
                 await asyncio.shield(self._execution.give_back(admission))
                 raise
 
-    async def _admitted(self, grant: Grant, request: TurnRequest, admission: Admission) -> Run:
+    async def _admitted(self, grant: Grant, request: TurnRequest, admission: Admission, entry: Entry) -> Run:
         admission.require()
-        conversation = await self._conversation(request, grant.user_id)
         run_id = request.run_id or admission.run_id or new_id()
-        if conversation is None:
+        conversation_id = request.conversation_id
+        if conversation_id is None:
             # Nobody else can know the id, so the lock is there to be had: it is taken while the turn is stored.
             return await self._start(grant.user_id, request, admission, run_id, new_id(), None)
-        conversation_id = conversation.conversation_id
-        await self._take_turn(request, conversation_id, run_id)
+        thread = await self._threads.have(request, conversation_id, grant.user_id, run_id, window=_window(entry))
         try:
-            return await self._start(grant.user_id, request, admission, run_id, conversation_id, conversation)
+            return await self._start(grant.user_id, request, admission, run_id, conversation_id, thread)
         except BaseException:
             await asyncio.shield(self._locks.release(request.org_id, conversation_id, run_id))
             raise
-
-    async def _take_turn(self, request: TurnRequest, conversation_id: UUID, run_id: UUID) -> None:
-        """Have the conversation to ourselves, at once or when it is free. Raises ConversationBusy or Draining."""
-        give_up_at = self._clock.monotonic() + QUEUE_SECONDS
-        while True:
-            try:
-                return await self._locks.acquire(request.org_id, conversation_id, run_id)
-            except ConversationBusy:
-                if not request.is_queued or self._clock.monotonic() > give_up_at:
-                    raise
-            if self._table.is_draining:
-                raise Draining
-            await asyncio.sleep(QUEUE_LOOK_SECONDS)
-
-    async def _conversation(self, request: TurnRequest, user_id: UUID) -> Conversation | None:
-        """The conversation to go on with, None for a new one. Raises NotFound for another user's."""
-        if request.conversation_id is None:
-            return None
-        found = await self._store.find_conversation(request.org_id, request.conversation_id, user_id=user_id)
-        if found is None:
-            raise NotFound("no such conversation")
-        is_of_point = request.central_id is not None and found.central_id == request.central_id
-        if found.instance_id != request.instance_id and not is_of_point:
-            raise Conflict("the conversation belongs to another orchestrator")
-        await self._backlog.settle(found.conversation_id)
-        return found
 
     async def _start(
         self,
@@ -129,15 +102,16 @@ class TurnService:
         admission: Admission,
         run_id: UUID,
         conversation_id: UUID,
-        conversation: Conversation | None,
+        thread: Thread | None,
     ) -> Run:
         if len(self._backlog):
             # MongoDB was away a moment ago: no model is asked for a turn that cannot be stored.
             await self._store.check()
         lease = await self._pool.lease(request.instance_id, request.org_id)
-        is_moved = conversation is not None and conversation.instance_id != request.instance_id
-        if conversation is not None and is_moved:
-            conversation = handed_over(conversation, request.instance_id)
+        is_moved = thread is not None and thread.conversation.instance_id != request.instance_id
+        if thread is not None and is_moved:
+            thread = handed_over(thread, request.instance_id)
+        conversation = thread.conversation if thread else None
         now = self._clock.now()
         message = Message(
             message_id=new_id(),
@@ -172,7 +146,7 @@ class TurnService:
                 require_priced(lease.snapshot)
             if request.brought and conversation is None:
                 message = after_what_was_brought(request.brought, message, lease)
-            run_request, recollection = await self._recalled(run, message, lease, conversation)
+            run_request, recollection = await self._recalled(run, message, lease, thread)
             run.answer_id = new_id()
         except BaseException:
             lease.release()
@@ -188,8 +162,8 @@ class TurnService:
         self._execution.hold(run, admission)
         self._table.start(run, self._execution.launch(run, lease, run_request, recollection.overflow))
         try:
-            thread = recollection.conversation
-            await self._record(run, message, thread, is_new=conversation is None, is_moved=is_moved)
+            continued = recollection.conversation
+            await self._record(run, message, continued, is_new=conversation is None, is_moved=is_moved)
         except BaseException:
             run.refuse()
             raise
@@ -234,7 +208,8 @@ class TurnService:
                     prices=lease.snapshot.prices,
                     api_key_id=record.api_key_id,
                 )
-                run_request, recollection = await self._recalled(run, message, lease, conversation)
+                thread = Thread(conversation=conversation)
+                run_request, recollection = await self._recalled(run, message, lease, thread)
             except BaseException:
                 lease.release()
                 raise
@@ -244,15 +219,15 @@ class TurnService:
             self._table.record(run)
 
     async def _recalled(
-        self, run: Run, message: Message, lease: Lease, conversation: Conversation | None
+        self, run: Run, message: Message, lease: Lease, thread: Thread | None
     ) -> tuple[RunRequest, Recollection]:
         """What the engine gets: the message, and what the model gets to see with it."""
         limits = lease.config.mode_config
-        if conversation is None:
+        if thread is None:
             recollection = Recollection(new_conversation(run, message))
         else:
-            recollection = await recollect(self._store, run.org_id, conversation, message, limits)
-        thread = recollection.conversation
+            recollection = await recollect(self._store, run.org_id, thread, message, limits)
+        conversation = recollection.conversation
         request = RunRequest(
             run_id=run.run_id,
             conversation_id=run.conversation_id,
@@ -262,8 +237,8 @@ class TurnService:
             history=(*recollection.history, *message.tool_messages),
             resource_id=run.resource_id,
             deadline=asyncio.get_running_loop().time() + limits.run_timeout,
-            anchor=msgspec.json.decode(thread.anchor) if thread.anchor else None,
-            last_agent=thread.last_agent,
+            anchor=msgspec.json.decode(conversation.anchor) if conversation.anchor else None,
+            last_agent=conversation.last_agent,
             calls=run.engine_calls,
             on_anchor=partial(keep_anchor, run),
         )
@@ -275,13 +250,18 @@ class TurnService:
         """Store what has to be there before anything of the run can be seen: its message, and itself."""
         record = run.record(last_seq=0)
         start = TurnStart(conversation=conversation, is_new=is_new, message=message, run=record, is_moved=is_moved)
-        steps = [self._store.begin_turn(run.org_id, start)]
+        steps: list[Coroutine[Any, Any, UUID | None]] = [self._store.begin_turn(run.org_id, start)]
         if is_new:
             steps.append(self._locks.acquire(run.org_id, run.conversation_id, run.run_id))
         outcomes = await asyncio.gather(*steps, return_exceptions=True)
         for failure in outcomes:
-            if failure is not None:
+            if isinstance(failure, BaseException):
                 # Also when the store did not answer: it may have taken the turn all the same.
                 self._backlog.withdraw(run.org_id, start)
                 await self._locks.refuse(run.run_id)
                 raise failure
+
+
+def _window(entry: Entry) -> int:
+    """How many earlier messages a run of it gets to see, as far as that is known before it is built."""
+    return entry.current.config.mode_config.message_context_window if entry.current else 0
