@@ -12,7 +12,7 @@ from litestar.types import HTTPScope, Send
 from multidict import CIMultiDict
 
 from control_plane.gateway.directory import WorkerDirectory
-from control_plane.gateway.sse import MEDIA_TYPE, WholeEvents, has_said_all, worker_lost_event
+from control_plane.gateway.sse import MEDIA_TYPE, WholeEvents, has_said_all, is_end_of_run, worker_lost_event
 from shared.connections import STUCK_SECONDS, abort
 from shared.errors import DomainError
 from shared.logging import get_logger
@@ -61,14 +61,17 @@ class EventRelay:
             try:
                 async with current:
                     last = await self._pass_on(worker, current)
-                if has_said_all(self._seen):
-                    break
-                # The worker leaves, and the run goes on without it.
-                log.info("gateway_stream_left", worker_id=worker.worker_id)
             except (ClientError, OSError) as error:
                 log.warning("gateway_stream_cut", worker_id=worker.worker_id, error=type(error).__name__)
                 if not self._is_client_slow:
                     self._workers.suspect(worker.worker_id)
+                if is_end_of_run(self._seen):
+                    break
+            else:
+                if has_said_all(self._seen):
+                    break
+                # The worker leaves, and the run goes on without it.
+                log.info("gateway_stream_left", worker_id=worker.worker_id)
             last = b""
             found = await self._resume(worker.worker_id)
             if found is None:

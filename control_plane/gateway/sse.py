@@ -48,8 +48,16 @@ class WholeEvents:
 
 def has_said_all(events: bytes) -> bool:
     """Whether a stream may end behind these events: the last one is a run's last, or they are no run's at all."""
-    last = next((event for event in reversed(events.split(_END_OF_EVENT)) if event and not event.startswith(b":")), b"")
-    return not last.startswith(b"id: ") or _LAST_EVENT.search(last) is not None
+    return not _last_of(events).startswith(b"id: ") or is_end_of_run(events)
+
+
+def is_end_of_run(events: bytes) -> bool:
+    """Whether the last of these events is a run's last."""
+    return _LAST_EVENT.search(_last_of(events)) is not None
+
+
+def _last_of(events: bytes) -> bytes:
+    return next((event for event in reversed(events.split(_END_OF_EVENT)) if event and not event.startswith(b":")), b"")
 
 
 def worker_lost_event(path: str) -> bytes:

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from litestar import Response, Router, get, post
 from litestar.di import NamedDependency
+from litestar.openapi import ResponseSpec
 from litestar.params import FromPath, HeaderParameter
 from litestar.response import Stream
 
@@ -59,6 +60,7 @@ async def cancel_run(
     "/api/orgs/{org_id:uuid}/runs/{run_id:uuid}/stream",
     guards=[may(Permission.CHAT_USE)],
     opt=documented(RunEventsGone, InvalidRequest, streams=True),
+    responses={204: ResponseSpec(None, description="The event in `Last-Event-ID` is the run's last one.")},
 )
 async def stream_of_run(
     org_id: FromPath[UUID],
@@ -68,10 +70,14 @@ async def stream_of_run(
     last_event_id: Annotated[str | None, HeaderParameter(name="Last-Event-ID")] = None,
 ) -> Response[Any]:
     """A run's events from the first one, or from behind the one in `Last-Event-ID`, to the last; those that are yet to
-    come, as they come. Any worker shows any run, for some minutes after it ended."""
+    come, as they come. Any worker shows any run, for some minutes after it ended. 204 behind the last one, which is
+    what keeps an `EventSource` from asking again and again."""
     user_id = None if sees_everything(grant) else grant.user_id
     after_seq = _seq_of(run_id, last_event_id) if last_event_id else 0
-    return replayed(await worker.replays.open(org_id, run_id, user_id=user_id, after_seq=after_seq))
+    events = await worker.replays.open(org_id, run_id, user_id=user_id, after_seq=after_seq)
+    if after_seq and await worker.replays.is_last(run_id, after_seq):
+        return Response(None, status_code=204, media_type=None)
+    return replayed(events)
 
 
 def replayed(events: AsyncIterator[bytes]) -> Response[Any]:

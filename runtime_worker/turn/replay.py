@@ -51,12 +51,17 @@ class RunReplays:
         """
         record = await self._runs.get(org_id, run_id, user_id=user_id)
         if _has_ended(record):
-            newest = await self._newest_seq(run_id)
+            newest = await self._newest(run_id)
             # Of one that has just ended they may be on their way still: Redis was away, and its worker keeps them.
             is_past = newest is None and self._ended_long_ago(record)
-            if is_past or after_seq > max(newest or 0, record.last_seq):
+            if is_past or after_seq > max(newest.events[-1].seq if newest else 0, record.last_seq):
                 raise RunEventsGone
         return self._events(org_id, run_id, after_seq)
+
+    async def is_last(self, run_id: UUID, seq: int) -> bool:
+        """Whether a run's stream ends with its event number `seq`."""
+        newest = await self._newest(run_id)
+        return newest is not None and newest.is_last and newest.events[-1].seq == seq
 
     async def end_of(self, org_id: UUID, run_id: UUID, *, user_id: UUID | None) -> tuple[RunRecord, str]:
         """Wait until a run has ended; what it ended as, and its answer. Raises what `open` raises, and WorkerLost when
@@ -119,11 +124,11 @@ class RunReplays:
         ended_at = record.ended_at or record.started_at
         return (self._clock.now() - ended_at).total_seconds() > self._keep_seconds
 
-    async def _newest_seq(self, run_id: UUID) -> int | None:
-        """Of the events that are kept; None when there are none."""
+    async def _newest(self, run_id: UUID) -> Entry | None:
+        """The last entry with events that is kept; None when there is none."""
         # What a run's last workers wrote begins with an entry that has no event.
         rows = cast("Sequence[Any]", await self._redis.xrevrange(events_key(run_id), count=_ENTRIES))
-        return max((event.seq for row in rows for event in entry_of(row).events), default=0) if rows else None
+        return next((entry for row in rows if (entry := entry_of(row)).events), None)
 
     async def _read(self, run_id: UUID, position: str) -> list[Entry]:
         """What comes within `LOOK_SECONDS`."""

@@ -71,6 +71,18 @@ async def test_a_stream_that_its_worker_ends_without_a_last_event_goes_on_from_a
     assert [r[2]["last-event-id"] for r in second.requests] == [f"{RUN}:1"]
 
 
+async def test_a_stream_that_breaks_off_behind_a_runs_last_event_has_ended(
+    gateway_url: str, workers: list[WorkerServer], client: aiohttp.ClientSession
+) -> None:
+    first, second = workers
+    first.answer = first.sse
+    async with client.post(gateway_url + chat_path(owned_by(first, workers)), json={}) as answer:
+        first.chunks.put_nowait(event_of_run(1, "a") + last_event_of_run(2))
+        first.chunks.put_nowait(ConnectionResetError)
+        assert await answer.content.read() == event_of_run(1, "a") + last_event_of_run(2)
+    assert [r for r in second.requests if r[1].endswith("/stream")] == []
+
+
 async def test_a_run_that_nobody_can_show_any_more_ends_with_an_error_event(
     gateway_url: str, workers: list[WorkerServer], client: aiohttp.ClientSession
 ) -> None:

@@ -53,6 +53,20 @@ async def test_a_client_that_lost_its_connection_goes_on_at_another_worker_witho
     assert await resumed(pair.here, opening.data["run_id"], seen[-1].id) == rest
 
 
+async def test_behind_a_runs_last_event_nothing_comes_and_nobody_need_ask_again(
+    pair: Pair, instance: OrchestratorSnapshot
+) -> None:
+    _, answer = await pair.here.chat(instance.instance_id, "hi")
+    told = await resumed(pair.there, answer["run_id"])
+    assert await resumed(pair.there, answer["run_id"], told[-2].id) == told[-1:]
+    path, headers = f"/runs/{answer['run_id']}/stream", pair.there.headers | {"Last-Event-ID": told[-1].id}
+    async with pair.there.http.get(pair.there.url + path, headers=headers) as response:
+        assert (response.status, await response.read()) == (204, b"")
+    stranger = await pair.two.sign_in(instance.org_id)
+    async with stranger.http.get(stranger.url + path, headers=headers | stranger.headers) as response:
+        assert response.status == 404
+
+
 async def test_what_cannot_be_resumed_is_told_plainly(pair: Pair, instance: OrchestratorSnapshot) -> None:
     _, answer = await pair.here.chat(instance.instance_id, "hi")
     run, path = answer["run_id"], f"/runs/{answer['run_id']}/stream"
