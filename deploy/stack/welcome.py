@@ -1,8 +1,11 @@
 """What `cadence up` says once all is ready."""
 
+import platform
+
 from deploy.demo.seed import ORCHESTRATOR
 from deploy.stack.data_dir import DataDirectory
 from deploy.stack.display import Display
+from deploy.stack.interpreter import better_one
 from deploy.stack.secrets import StackSecrets
 from deploy.stack.stack import Stack
 
@@ -23,6 +26,11 @@ def welcome(display: Display, directory: DataDirectory, stack: Stack, secrets: S
     display.line("\nNext, in another terminal:\n")
     for line in _next_step(directory, stack):
         display.plain(f"  {line}".rstrip())
+    if better := better_one():
+        display.line(
+            f"\n[dim]Python {platform.python_version()} was built here without optimisations and needs a third more CPU"
+            f" than the system's, which UV_PYTHON={better} before the command takes.[/]"
+        )
     display.line("\n[dim]Ctrl-C stops everything; the data stays.[/]")
 
 

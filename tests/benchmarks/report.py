@@ -2,14 +2,13 @@
 
 import os
 import platform
-import sys
-import sysconfig
 from collections.abc import Mapping, Sequence
 
 import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from deploy.stack.interpreter import is_optimised
 from tests.benchmarks.builds import Builds
 from tests.benchmarks.measure import Plan, Sample, Target, median
 
@@ -66,15 +65,8 @@ def row(
 
 def machine() -> str:
     cores, python = os.cpu_count(), platform.python_version()
-    return f"{platform.system()} {platform.machine()}, {cores} cores, Python {python}{_how_built()}"
-
-
-def _how_built() -> str:
-    """What is built without profile-guided optimisation takes a third more for all that is measured here."""
-    # Debian's and its like are optimised by their packaging, which does not say so.
-    is_packaged = sys.base_prefix == "/usr"
-    is_optimised = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
-    return "" if is_packaged or is_optimised else " built without optimisations (another one is a third faster)"
+    how_built = "" if is_optimised() else " built without optimisations (another one is a third faster)"
+    return f"{platform.system()} {platform.machine()}, {cores} cores, Python {python}{how_built}"
 
 
 def show(report: Report, console: Console) -> None:
