@@ -81,7 +81,7 @@ def measure(plan: Plan, console: Console, *, with_worker: bool) -> report.Report
         for number in range(1, plan.rounds + 1):
             for target in [*targets, direct]:
                 console.print(f"[dim]round {number} of {plan.rounds}: {target.name}[/]")
-                rounds[target.name].append(sample(target, plan))
+                rounds[target.name].append(sample(target, plan, with_next_turns=True))
         memory = {t.name: (memory_before[t.name], processes.peak_rss_mb(t.pid)) for t in targets}
         built = None
         if fleet:

@@ -19,13 +19,15 @@ import uvloop
 _STATUS = re.compile(rb"HTTP/1\.1 (\d{3})")
 _ERROR = re.compile(rb"event: error\ndata: ([^\n]*)")
 _CODE = re.compile(rb'"code":"([A-Z0-9-]+)"')
+_CONVERSATION = re.compile(rb'"conversation_id":"([0-9a-f-]{36})"')
 _OPENING = b"event: metadata"
 _LONGEST_MARK_BYTES = 64
 
 
 class Load(msgspec.Struct, frozen=True):
     """`mark` is what each token's event holds once; an answer with fewer than `tokens` of them is an error. A client
-    waits up to `pause_ms` before its next request, at random and the same in every run."""
+    waits up to `pause_ms` before its next request, at random and the same in every run. Where `goes_on`, all requests
+    of a client but its first are turns of the conversation that it began with that, and only they are measured."""
 
     url: str
     body: str
@@ -35,6 +37,7 @@ class Load(msgspec.Struct, frozen=True):
     mark: str = "event: message"
     headers: dict[str, str] = {}
     pause_ms: float = 0
+    goes_on: bool = False
 
 
 class LoadResult(msgspec.Struct, frozen=True):
@@ -59,9 +62,8 @@ class _Run:
         parts = urlsplit(load.url)
         self.host, self.port = parts.hostname or "127.0.0.1", parts.port or 80
         lines = [f"POST {parts.path or '/'} HTTP/1.1", f"Host: {parts.netloc}", "Content-Type: application/json"]
-        lines += [f"{name}: {value}" for name, value in load.headers.items()]
-        body = load.body.encode()
-        self.request = "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode() + body
+        self._lines = lines + [f"{name}: {value}" for name, value in load.headers.items()]
+        self.request = self.request_of(load.body.encode())
         self.left = load.requests
         self.open = 0
         self.answered = self.tokens = 0
@@ -71,6 +73,14 @@ class _Run:
         self.total_ms: list[float] = []
         self.longest_silence_ms: list[float] = []
         self.finished = asyncio.Event()
+
+    def request_of(self, body: bytes) -> bytes:
+        return "\r\n".join([*self._lines, f"Content-Length: {len(body)}", "", ""]).encode() + body
+
+    def turn_of(self, conversation_id: bytes) -> bytes:
+        """The request as another turn of a conversation."""
+        body: dict[str, str] = msgspec.json.decode(self.load.body)
+        return self.request_of(msgspec.json.encode(body | {"conversation_id": conversation_id.decode()}))
 
     def fail(self, why: str) -> None:
         self.errors[why] = self.errors.get(why, 0) + 1
@@ -83,7 +93,9 @@ class _Client(asyncio.Protocol):
         self._loop = loop
         self._mark = run.load.mark.encode()
         self._busy = False
-        self._tail = b""
+        self._tail = self._head = b""
+        self._request = run.request
+        self._is_opening = run.load.goes_on
         self._tokens = self._status = 0
         self._started = self._opened = self._first = self._last = self._silence = 0.0
 
@@ -112,6 +124,8 @@ class _Client(asyncio.Protocol):
             self._last = now
         if not self._opened and _OPENING in window:
             self._opened = now
+        if self._is_opening:
+            self._head += data
         # A mark may be cut in two by a read; what was counted whole must not be counted again.
         cut = window.rfind(self._mark)
         rest = window[cut + len(self._mark) :] if cut >= 0 else window
@@ -132,7 +146,7 @@ class _Client(asyncio.Protocol):
         self._tokens = self._status = 0
         self._opened = self._silence = 0.0
         self._started = self._first = self._last = perf_counter()
-        self._transport.write(self._run.request)
+        self._transport.write(self._request)
 
     def _ended(self, now: float, window: bytes) -> None:
         run = self._run
@@ -142,11 +156,14 @@ class _Client(asyncio.Protocol):
             run.fail(f"HTTP {self._status}" + (f" {code[1].decode()}" if code else ""))
             self._transport.close()
             return
+        is_opening, self._is_opening = self._is_opening, False
+        if is_opening and (begun := _CONVERSATION.search(self._head)):
+            self._request = run.turn_of(begun[1])
         if self._tokens < run.load.tokens:
             told = _ERROR.search(window)
             why = f": {told[1].decode(errors='replace')}" if told else ""
             run.fail(f"only {self._tokens} of {run.load.tokens} tokens{why}")
-        else:
+        elif not is_opening:
             run.answered += 1
             run.tokens += self._tokens
             if self._opened:

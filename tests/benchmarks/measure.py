@@ -41,6 +41,7 @@ class Sample(msgspec.Struct, frozen=True):
     few_opening_p50_ms: float
     few_first_p50_ms: float
     few_first_p99_ms: float
+    few_next_p50_ms: float
     longest_silence_ms: float
     errors: dict[str, int]
 
@@ -102,18 +103,25 @@ def few(target: Target, plan: Plan) -> Load:
     )
 
 
+def next_turns(target: Target, plan: Plan) -> Load:
+    """The same, with all but the first turns of two conversations."""
+    return msgspec.structs.replace(few(target, plan), goes_on=True)
+
+
 def warm_up(target: Target, plan: Plan) -> None:
     """Connections, caches and lazy imports are paid before the first round."""
     send(msgspec.structs.replace(many(target, plan), requests=plan.clients))
     send(msgspec.structs.replace(few(target, plan), requests=4))
 
 
-def sample(target: Target, plan: Plan) -> Sample:
+def sample(target: Target, plan: Plan, *, with_next_turns: bool = False) -> Sample:
     """One round of `target`."""
     before = processes.cpu_seconds(target.pid)
     result = send(many(target, plan))
     used_seconds = processes.cpu_seconds(target.pid) - before
     quick = send(few(target, plan))
+    # Whoever opens a stream knows conversations.
+    next_turn = send(next_turns(target, plan)) if with_next_turns and quick.opening_ms else None
     cpu_us = used_seconds * 1e6 / max(result.tokens, 1)
     return Sample(
         cpu_us_per_token=cpu_us,
@@ -124,8 +132,9 @@ def sample(target: Target, plan: Plan) -> Sample:
         few_opening_p50_ms=percentile(quick.opening_ms, 50),
         few_first_p50_ms=percentile(quick.first_ms, 50),
         few_first_p99_ms=percentile(quick.first_ms, 99),
+        few_next_p50_ms=percentile(next_turn.first_ms, 50) if next_turn else 0.0,
         longest_silence_ms=max(result.longest_silence_ms, default=0.0),
-        errors=_added(result.errors, quick.errors),
+        errors=_added(_added(result.errors, quick.errors), next_turn.errors if next_turn else {}),
     )
 
 

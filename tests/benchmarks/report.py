@@ -19,6 +19,7 @@ class Row(msgspec.Struct, frozen=True):
     Times are those of two clients with short answers. `opening_p50_ms` is from the request to its `metadata` event: by
     then the caller is known and the message stored (0: the server sends none). `added_…` is from the request to the
     first `message` event, less what the model alone takes for as many calls as precede it: a supervisor's decision too.
+    `next_p50_ms` is the same of a conversation's later turns, 0 where there are none.
     """
 
     server: str
@@ -29,6 +30,7 @@ class Row(msgspec.Struct, frozen=True):
     opening_p50_ms: float
     added_p50_ms: float
     added_p99_ms: float
+    next_p50_ms: float
     longest_silence_ms: float
     rss_base_mb: float
     rss_peak_mb: float
@@ -47,6 +49,7 @@ def row(
     target: Target, samples: Sequence[Sample], relay: Sample | None, direct: Sample, memory: tuple[float, float]
 ) -> Row:
     mid = median(samples)
+    model_ms = target.model_calls * direct.few_first_p50_ms
     return Row(
         server=target.name,
         cpu_us_per_token=mid.cpu_us_per_token,
@@ -54,8 +57,9 @@ def row(
         streams_per_core=mid.streams_per_core,
         tokens_per_second=mid.tokens_per_second,
         opening_p50_ms=mid.few_opening_p50_ms,
-        added_p50_ms=mid.few_first_p50_ms - target.model_calls * direct.few_first_p50_ms,
-        added_p99_ms=mid.few_first_p99_ms - target.model_calls * direct.few_first_p50_ms,
+        added_p50_ms=mid.few_first_p50_ms - model_ms,
+        added_p99_ms=mid.few_first_p99_ms - model_ms,
+        next_p50_ms=mid.few_next_p50_ms - model_ms if mid.few_next_p50_ms else 0.0,
         longest_silence_ms=mid.longest_silence_ms,
         rss_base_mb=memory[0],
         rss_peak_mb=memory[1],
@@ -79,12 +83,14 @@ def show(report: Report, console: Console) -> None:
     table.add_column("server")
     for column in (
         "CPU µs/token", "× relay", "streams/core at 50/s", "tokens/s", "metadata p50 ms", "first event +p50 ms",
-        "+p99 ms", "silence ms", "RSS base MB", "peak MB",
+        "+p99 ms", "next turn +p50 ms", "silence ms", "RSS base MB", "peak MB",
     ):  # fmt: skip
         table.add_column(column, justify="right")
     for r in report.rows:
         ratio = f"{r.ratio:.2f}" if r.ratio is not None else "-"
-        numbers = (r.tokens_per_second, r.opening_p50_ms, r.added_p50_ms, r.added_p99_ms, r.longest_silence_ms)
+        numbers = (
+            r.tokens_per_second, r.opening_p50_ms, r.added_p50_ms, r.added_p99_ms, r.next_p50_ms, r.longest_silence_ms
+        )  # fmt: skip
         table.add_row(
             r.server, f"{r.cpu_us_per_token:.1f}", ratio, f"{r.streams_per_core:.0f}", f"{numbers[0]:.0f}",
             *(f"{n:.1f}" for n in numbers[1:]), f"{r.rss_base_mb:.0f}", f"{r.rss_peak_mb:.0f}",
