@@ -83,10 +83,13 @@ class SaveBacklog:
         self._waiting = deque((owner, end) for owner, end in self._waiting if owner != org_id)
         self._run_ids = {end.run.run_id for _, end in self._waiting}
 
-    async def settle(self, conversation_id: UUID) -> None:
-        """Before a next turn: have this conversation's earlier ends stored, so that its history is whole."""
-        if any(turn.run.conversation_id == conversation_id for _, turn in self._waiting):
-            await self._flush()
+    async def settle(self, conversation_id: UUID) -> bool:
+        """Before a next turn: have this conversation's earlier ends stored, so that its history is whole. Whether there
+        were any."""
+        if not any(turn.run.conversation_id == conversation_id for _, turn in self._waiting):
+            return False
+        await self._flush()
+        return True
 
     async def run(self) -> None:
         """Try again and again, until cancelled."""

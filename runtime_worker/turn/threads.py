@@ -41,8 +41,10 @@ class Threads:
         """
         read_at = self._clock.monotonic()
         thread = await self._read(request, conversation_id, user_id, window)
+        was_behind = await self._backlog.settle(conversation_id)
         ended = await self._take_turn(request, conversation_id, run_id)
-        if _has_answer(thread, ended) and self._clock.monotonic() - read_at < ENDED_SECONDS:
+        is_old = was_behind or self._clock.monotonic() - read_at >= ENDED_SECONDS
+        if not is_old and _has_answer(thread, ended):
             return thread
         try:
             return await self._read(request, conversation_id, user_id, window)
@@ -51,7 +53,6 @@ class Threads:
             raise
 
     async def _read(self, request: TurnRequest, conversation_id: UUID, user_id: UUID, window: int) -> Thread:
-        await self._backlog.settle(conversation_id)
         thread = await self._store.find_thread(request.org_id, conversation_id, user_id=user_id, window=window)
         if thread is None:
             raise NotFound("no such conversation")

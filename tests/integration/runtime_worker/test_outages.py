@@ -13,7 +13,7 @@ from shared.ids import new_id
 from shared.snapshots import OrchestratorSnapshot
 from tests.fakes.control_plane import FakeControlPlane
 from tests.fakes.instances import instance_snapshot, llm_config_snapshot
-from tests.fakes.orchestrators import ScriptedBuilder, say
+from tests.fakes.orchestrators import ScriptedBuilder, echo, say
 from tests.fakes.tcp_proxy import TcpProxy
 from tests.integration.runtime_worker.worker import (
     Caller,
@@ -186,6 +186,37 @@ async def test_an_answer_that_could_not_be_stored_at_once_says_so_and_is_stored_
     _, page = await member.call("GET", path + "/messages")
     assert [message["content"] for message in page["items"]] == ["hi", "precious words"]
     assert (await member.call("GET", path))[1]["message_count"] == 2
+
+
+async def test_the_next_turn_knows_an_answer_that_is_not_stored_yet(
+    wired: Wired, instance: OrchestratorSnapshot, builder: ScriptedBuilder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runtime_worker.turn.backlog.RETRY_SECONDS", 3600)
+    member = await wired.worker.sign_in(instance.org_id)
+
+    go_on = asyncio.Event()
+
+    async def slow(request: RunRequest, sink: EventSink) -> None:
+        await say(sink, "precious words")
+        await go_on.wait()
+
+    builder.script = slow
+    async with member.streaming(instance.instance_id, "hi") as stream:
+        opening = await stream.next()
+        assert opening is not None
+        await wired.mongo.cut()
+        go_on.set()
+        assert [event async for event in stream][-1].data["saved"] is False
+    await wired.mongo.mend()
+    builder.script = echo
+    conversation_id = opening.data["conversation_id"]
+
+    async def answered() -> bool:
+        """Once the driver has found MongoDB again."""
+        return (await member.chat(instance.instance_id, "and?", conversation_id=conversation_id))[0] == 200
+
+    await eventually(answered)
+    assert [told.content for told in builder.requests[-1].history] == ["hi", "precious words"]
 
 
 async def test_a_run_survives_redis_going_away_under_it(
