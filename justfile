@@ -97,7 +97,7 @@ isolation:
 # Measure: `streaming` against a plain relay, `plugins` in their hosts, `engines`, the `fleet`, `idle` streams, the `control-plane` (options: see --help)
 [group('develop')]
 bench *options:
-    @uv run -q python -m tests.benchmarks "$@"
+    @eval "$(uv run -q python -m deploy.stack.interpreter)"; uv run -q python -m tests.benchmarks "$@"
 
 # Kill, pause and cut off what runs while people talk, then ask for every run (options: --runs --seconds --workers --seed)
 [group('develop')]

@@ -1,5 +1,11 @@
-"""How Python itself was built: without profile-guided optimisation everything takes a third more CPU."""
+"""How Python itself was built: without profile-guided optimisation everything takes a third more CPU.
 
+    eval "$(python -m deploy.stack.interpreter)"
+
+lets what follows in a shell run on an optimised one, like that of our images, in an environment of its own.
+"""
+
+import os
 import subprocess
 import sys
 import sysconfig
@@ -7,6 +13,7 @@ from pathlib import Path
 
 OLDEST = (3, 11)
 _SYSTEM = Path("/usr/bin/python3")
+_ENVIRONMENT = ".venv-optimised"
 
 
 def is_optimised() -> bool:
@@ -22,3 +29,9 @@ def better_one() -> Path | None:
     question = f"import sys; sys.exit(sys.version_info < {OLDEST})"
     answer = subprocess.run([_SYSTEM, "-c", question], capture_output=True, check=False)
     return _SYSTEM if answer.returncode == 0 else None
+
+
+if __name__ == "__main__":
+    # Whoever has chosen one means it.
+    if "UV_PYTHON" not in os.environ and (better := better_one()):
+        sys.stdout.write(f"export UV_PYTHON={better} UV_PROJECT_ENVIRONMENT={_ENVIRONMENT}\n")
