@@ -7,6 +7,7 @@ and the base, which holds what every plugin may import without declaring it. See
 import asyncio
 import hashlib
 import os
+import py_compile
 import stat
 import sys
 import sysconfig
@@ -32,6 +33,7 @@ WHEELS_FOLDER = "wheels"
 
 # Part of every key: raise it when the same lock should come to something else on disk.
 _LAYOUT = "1"
+_BASE_LAYOUT = "2"
 
 
 class Environments:
@@ -122,6 +124,8 @@ class Environments:
             for package in platform_packages().values():
                 for place in package.places:
                     (work / place.name).symlink_to(place)
+                    if place.suffix == ".py":
+                        _compile(work / place.name)
             _publish(work, home)
         except BaseException:
             remove_tree(work)
@@ -146,7 +150,15 @@ def _base_name() -> str:
         for package in platform_packages().values()
         for place in package.places
     ]
-    return f"base-{environment_key(chr(10).join(sorted(described)))}"
+    return f"base-{environment_key(chr(10).join([_BASE_LAYOUT, *sorted(described)]))}"
+
+
+def _compile(module: Path) -> None:
+    """A package brings what it is compiled to; of a module that is beside it, where no link leads to, and every process
+    that begins would compile it again.
+    """
+    compiled = module.parent / "__pycache__" / f"{module.stem}.{sys.implementation.cache_tag}.pyc"
+    py_compile.compile(str(module), str(compiled), doraise=True)
 
 
 def _installation(wheels: Path | None) -> list[str]:

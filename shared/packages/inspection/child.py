@@ -4,6 +4,7 @@ It trusts nothing that comes after `confine`: from there on the plugin may do to
 is taken as the plugin's own word about itself, and checked again by whoever reads it.
 """
 
+import gc
 import os
 import sys
 import traceback
@@ -62,6 +63,9 @@ def main() -> None:
     os.dup2(2, 1)
     sys.stdin.close()
     _close_imports(task)
+    # What is there by now stays.
+    gc.freeze()
+    gc.enable()
     own = [path.resolve() for path in task.base.iterdir()]
     places = [task.base, *own, task.package, *([task.environment] if task.environment else [])]
     missing = confine(task.limits, readable=[*interpreter_paths(), *places], writable=task.workspace)

@@ -35,8 +35,11 @@ MAX_WAITING_OF_ONE = 4
 _CHUNK_BYTES = 64 * 1024
 _KILLED_SECONDS = 5.0
 _WATCH_SECONDS = 0.1
-# No site-packages: whatever a plugin may import is in the directories that its task names.
-_PROGRAM = "import sys; sys.path += sys.argv[2:]; from shared.packages.inspection.child import main; main()"
+# No site-packages: whatever a plugin may import is in the directories that its task names. And no garbage collection
+# until the plugin's turn: imports make none.
+_PROGRAM = (
+    "import gc, sys; gc.disable(); sys.path += sys.argv[2:]; from shared.packages.inspection.child import main; main()"
+)
 _ROOT = Path(__file__).parents[3]
 _lines: msgspec.json.Decoder[Line] = msgspec.json.Decoder(Line)
 

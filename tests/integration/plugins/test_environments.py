@@ -105,6 +105,14 @@ async def test_the_base_offers_the_sdk_and_nothing_that_is_not_declared(environm
         assert "ModuleNotFoundError" in seen_by_a_plugin(f"import {missing}", base)
 
 
+async def test_nothing_of_the_base_is_compiled_by_those_who_import_it(environments: Environments) -> None:
+    base = await environments.base()
+    program = "import typing_extensions as t; from pathlib import Path; print(t.__file__, Path(t.__cached__).exists())"
+
+    assert seen_by_a_plugin(program, base) == f"{base}/typing_extensions.py True"
+    assert [m.stem for m in base.glob("*.py")] == [c.name.split(".")[0] for c in base.glob("__pycache__/*.pyc")]
+
+
 async def test_wheels_that_come_with_the_plugin_are_all_that_is_used(tmp_path: Path) -> None:
     wheels = tmp_path / "wheels"
     wheels.mkdir()

@@ -1,6 +1,5 @@
 """Functions that a model may call."""
 
-import asyncio
 import contextvars
 import functools
 import inspect
@@ -61,6 +60,9 @@ class UvTool:
         """Await an async tool, or run a sync one in a thread with the caller's context variables."""
         if self.is_async:
             return await self.func(*args, **kwargs)
+        # Whoever awaits has it already; what only looks at a plugin does without it, and begins sooner.
+        import asyncio
+
         context = contextvars.copy_context()
         call = functools.partial(context.run, self.func, *args, **kwargs)
         return await asyncio.get_running_loop().run_in_executor(None, call)
