@@ -1,5 +1,6 @@
 """People who call the API in tests, and the organizations they belong to."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -86,9 +87,10 @@ class World:
         if self._root is None:
             async with self._resources.database() as session:
                 hashed = await self._resources.passwords.hash(PASSWORD)
-                session.add(User(username="root", password_hash=hashed, is_sys_admin=True))
+                user = User(username="root", password_hash=hashed, is_sys_admin=True)
+                session.add(user)
                 await session.commit()
-            self._root = await self.log_in("root")
+            self._root = await self._with_session(user.id, user.username)
         return self._root
 
     async def log_in(self, username: str, password: str = PASSWORD) -> Caller:
@@ -98,6 +100,15 @@ class World:
         me = await self._http.get("/api/me", headers={"Authorization": f"Bearer {token}"})
         return Caller(self._http, UUID(me.json()["user_id"]), username, token)
 
+    async def _with_session(self, user_id: UUID, username: str) -> Caller:
+        """Somebody who has logged in: every test needs several, and those of logging in ask how they came to it."""
+        minutes = self._resources.settings.security.access_token_minutes
+        session = await self._resources.sessions.start(user_id, timedelta(minutes=minutes))
+        token = self._resources.tokens.issue(
+            user_id, session.session_id, issued_at=session.created_at, expires_at=session.expires_at
+        )
+        return Caller(self._http, user_id, username, token)
+
     async def user(self, **fields: Any) -> Caller:
         """A logged-in user without an organization."""
         root = await self.sys_admin()
@@ -105,7 +116,7 @@ class World:
         body = {"username": f"user{self._count}", "password": PASSWORD, **fields}
         answer = await root.post("/api/admin/users", body)
         assert answer.status_code == 201, answer.text
-        return await self.log_in(body["username"])
+        return await self._with_session(UUID(answer.json()["user_id"]), body["username"])
 
     async def organization(self, **fields: Any) -> str:
         """The id of an organization nobody belongs to, and that no tier limits."""
