@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 
 from litestar import Litestar
@@ -47,21 +48,22 @@ def create_app(
     builder: Builder | None = None,
     clock: Clock | None = None,
     on_death: Callable[[], None] = stop_this_process,
+    routes: Litestar | None = None,
 ) -> Litestar:
-    """One worker behind its routes; `app.state.worker` while it runs. `on_death`: a background task died."""
+    """One worker behind its routes; `app.state.worker` while it runs. `on_death`: a background task died.
 
+    `routes` are new ones, unless those of a worker that has ended are given.
+    """
+    app = routes or create_routes()
     metrics = RequestMetrics()
+    app.state.begin = partial(Worker, settings, builder=builder, clock=clock, metrics=metrics, on_death=on_death)
+    # Around the whole application, so that a 404 of the router has an id as well.
+    app.asgi_handler = RequestIds(metrics.around(Admissions(app.state.router)))
+    return app
 
-    @asynccontextmanager
-    async def working(app: Litestar) -> AsyncIterator[None]:
-        # Made inside the loop that serves: locks and events belong to it.
-        worker = app.state.worker = Worker(settings, builder=builder, clock=clock, metrics=metrics, on_death=on_death)
-        await worker.open()
-        try:
-            yield
-        finally:
-            await worker.close()
 
+def create_routes() -> Litestar:
+    """All routes, with nothing behind them yet. To make them takes a tenth of a second."""
     app = Litestar(
         route_handlers=[
             completions.router,
@@ -79,7 +81,7 @@ def create_app(
             "visit": Provide(provide_visit, sync_to_thread=False),
             "worker": Provide(provide_worker, sync_to_thread=False),
         },
-        lifespan=[working],
+        lifespan=[_working],
         exception_handlers={Exception: answer_problem},
         openapi_config=openapi.openapi_config(version("cadence")),
         request_max_body_size=MAX_JSON_BYTES,
@@ -88,6 +90,17 @@ def create_app(
         debug=False,
     )
     resolve_in_turn(app)
-    # Around the whole application, so that a 404 of the router has an id as well.
-    app.asgi_handler = RequestIds(metrics.around(Admissions(app.asgi_handler)))
+    app.state.router = app.asgi_handler
     return app
+
+
+@asynccontextmanager
+async def _working(app: Litestar) -> AsyncIterator[None]:
+    # Made inside the loop that serves: locks and events belong to it.
+    worker: Worker = app.state.begin()
+    app.state.worker = worker
+    await worker.open()
+    try:
+        yield
+    finally:
+        await worker.close()

@@ -38,7 +38,7 @@ from shared.limits.buckets import TokenBuckets
 from shared.limits.limiter import Limiter
 from shared.logging import get_logger
 from shared.metrics import RequestMetrics
-from shared.redis_line import LineRedis
+from shared.redis_line import DRIVER, LineRedis
 from shared.security.api_key_uses import APIKeyUses
 from shared.security.api_keys import APIKeyCache
 from shared.security.conversation_tokens import ConversationTokens
@@ -74,6 +74,7 @@ def redis_client(url: str) -> "Redis":
         socket_timeout=REDIS_SECONDS,
         retry=Retry(NoBackoff(), 1),
         health_check_interval=30,
+        driver_info=DRIVER,
     )
 
 

@@ -42,7 +42,7 @@ from shared.packages.environments import Environments
 from shared.packages.inspection.inspector import Inspector
 from shared.packages.inspection.preparation import Preparation
 from shared.packages.opening import open_store
-from shared.redis_line import LineRedis
+from shared.redis_line import DRIVER, LineRedis
 from shared.security.api_key_uses import APIKeyUses
 from shared.security.api_keys import APIKeyCache
 from shared.security.grants import GrantCache, GrantInvalidator
@@ -178,6 +178,7 @@ def create_redis(url: str) -> Redis:
         socket_timeout=REDIS_SECONDS,
         socket_connect_timeout=REDIS_SECONDS,
         retry=Retry(NoBackoff(), 1),
+        driver_info=DRIVER,
     )
     return LineRedis.from_pool(pool)
 

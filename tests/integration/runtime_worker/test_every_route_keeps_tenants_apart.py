@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from litestar.routes import HTTPRoute
 
-from runtime_worker.app import create_app
+from runtime_worker.app import create_routes
 from shared.ids import new_id
 from shared.snapshots import OrchestratorSnapshot
 from tests.fakes.control_plane import FakeControlPlane
@@ -68,7 +68,7 @@ async def asked(caller: Caller, ids: dict[str, str], *, about: str = "") -> dict
 def test_every_route_about_an_organization_is_in_the_table(worker: RunningWorker) -> None:
     routes = {
         (method, route.path_format.removeprefix(ORG))
-        for route in create_app(worker.worker.settings).routes
+        for route in create_routes().routes
         if isinstance(route, HTTPRoute) and route.path_format.startswith("/api/")
         for handler in route.route_handlers
         for method in handler.http_methods

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from litestar.routes import HTTPRoute
 
-from runtime_worker.app import create_app
+from runtime_worker.app import create_routes
 from runtime_worker.http.auth import PermissionGuard, public
 from runtime_worker.http.visits import VisitGuard
 from shared.clock import SystemClock
@@ -23,7 +23,7 @@ SMALL = frozenset({Permission.ORG_READ})
 
 def routes_of(worker: RunningWorker) -> list[Route]:
     found = []
-    for route in create_app(worker.worker.settings).routes:
+    for route in create_routes().routes:
         if isinstance(route, HTTPRoute):
             for handler in route.route_handlers:
                 if handler.fn.__module__.startswith("runtime_worker."):

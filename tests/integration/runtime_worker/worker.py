@@ -13,11 +13,12 @@ import msgspec
 from aiohttp import ClientResponse, ClientSession
 from granian.constants import Interfaces
 from granian.server.embed import Server
+from litestar import Litestar
 from redis.asyncio import Redis
 
 from deploy.local.ports import free_port
 from runtime_worker.__main__ import BACKPRESSURE
-from runtime_worker.app import create_app
+from runtime_worker.app import create_app, create_routes
 from runtime_worker.pool.entry import Builder
 from runtime_worker.wiring import Worker
 from shared.clock import SystemClock
@@ -39,6 +40,9 @@ from tests.fakes.instances import KEYRING
 SECRET = "a secret of the tests that is long enough"
 SECONDS = 30.0
 """How long anything may take that has to happen."""
+
+_idle_routes: list[Litestar] = []
+"""Of workers that have ended: to make the routes takes longer than most tests."""
 
 
 class Event(msgspec.Struct):
@@ -155,7 +159,8 @@ async def running_worker(
     settings: WorkerSettings, control_plane: FakeControlPlane, builder: Builder | None
 ) -> AsyncIterator[RunningWorker]:
     died: list[str] = []
-    app = create_app(settings, builder=builder, on_death=lambda: died.append("a background task died"))
+    routes = _idle_routes.pop() if _idle_routes else create_routes()
+    app = create_app(settings, builder=builder, on_death=lambda: died.append("a background task died"), routes=routes)
     server = Server(
         app,
         address=settings.host,
@@ -178,6 +183,7 @@ async def running_worker(
     finally:
         server.stop()  # type: ignore[no-untyped-call]  # Granian's embedded server is not annotated here
         await serving
+    _idle_routes.append(routes)
     assert died == []
 
 
