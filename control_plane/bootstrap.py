@@ -11,17 +11,20 @@ import secrets
 import sys
 from datetime import timedelta
 
-import msgspec
-from redis.exceptions import RedisError
-from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
+from shared.heap import importing
 
-from control_plane.users.schemas import UserBody
-from control_plane.wiring import Resources
-from control_plane.wiring.access import provide_users
-from shared.errors import AlreadyExists, ConfigurationInvalid
-from shared.logging import configure_logging
-from shared.settings import ControlPlaneSettings, read_control_plane_settings
+with importing():
+    import msgspec
+    from redis.exceptions import RedisError
+    from sqlalchemy import text
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from control_plane.users.schemas import UserBody
+    from control_plane.wiring import Resources
+    from control_plane.wiring.access import provide_users
+    from shared.errors import AlreadyExists, ConfigurationInvalid
+    from shared.logging import configure_logging
+    from shared.settings import ControlPlaneSettings, read_control_plane_settings
 
 PASSWORD_BYTES = 18
 """144 random bits, 24 characters."""

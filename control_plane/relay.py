@@ -5,12 +5,15 @@ import os
 import signal
 import sys
 
-from control_plane.events.publisher import publisher_for
-from control_plane.events.relay import Relay
-from shared.errors import ConfigurationInvalid
-from shared.logging import configure_logging
-from shared.security.environment import forget_settings
-from shared.settings import ControlPlaneSettings, read_control_plane_settings
+from shared.heap import importing
+
+with importing():
+    from control_plane.events.publisher import publisher_for
+    from control_plane.events.relay import Relay
+    from shared.errors import ConfigurationInvalid
+    from shared.logging import configure_logging
+    from shared.security.environment import forget_settings
+    from shared.settings import ControlPlaneSettings, read_control_plane_settings
 
 
 async def serve(settings: ControlPlaneSettings) -> None:

@@ -31,9 +31,11 @@ from urllib.parse import urlsplit, urlunsplit
 import msgspec
 import nats
 import pytest
+import structlog
 from hypothesis import settings
 from redis import Redis as SyncRedis
 from redis.asyncio import Redis
+from structlog.dev import ConsoleRenderer, plain_traceback
 
 from deploy.errors import ServerUnavailable
 from deploy.local import seaweed
@@ -249,6 +251,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     # Collecting imports everything that there is, none of which is garbage.
     gc.disable()
+    # Usually a traceback shows the local variables of every frame, which takes longer than most that fails on purpose.
+    *others, _ = structlog.get_config()["processors"]
+    structlog.configure(processors=[*others, ConsoleRenderer(exception_formatter=plain_traceback)])
     # Processes that test for this one inherit its place.
     if not hasattr(config, "workerinput") and (home := move_into_memory()):
         config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
@@ -256,7 +261,6 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_finish() -> None:
     """What was imported stays, so that to look through it again and again would find nothing and only take long."""
-    gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 10, 10)
     gc.enable()
