@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.audit.chain import append, expect_entry, next_entry
 from control_plane.database.changes import RowChange, take_changes
+from control_plane.database.direct import is_flushed
 from control_plane.database.statements import Question
 from control_plane.http.addresses import client_address
 from control_plane.http.bodies import AnyRequest
@@ -33,13 +34,13 @@ async def entry_of_changes(request: AnyRequest, session: AsyncSession) -> Questi
     """The entry for what the session is about to commit, to be stored with the commit; None when there is none. Call it
     right before: it locks the end of the chain.
     """
-    changes = take_changes(session.sync_session)
+    changes = take_changes(session)
     principal = _who_changes(request.scope)
     if principal is None:
         return None
-    if session.new or session.dirty or session.deleted:
+    if not is_flushed(session):
         await session.flush()
-        changes.extend(take_changes(session.sync_session))
+        changes.extend(take_changes(session))
     entry = await next_entry(session, _chain_of(principal), _entry(request, principal, None, changes))
     request.scope["state"][_RECORDED] = True
     return entry

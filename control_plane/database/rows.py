@@ -10,10 +10,11 @@ import msgspec
 from sqlalchemy import JSON, bindparam, insert, inspect, literal_column, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import make_transient, make_transient_to_detached
+from sqlalchemy.orm.attributes import set_committed_value
 
 from control_plane.database.base import Base
-from control_plane.database.changes import remember
-from control_plane.database.direct import run, run_with_company
+from control_plane.database.changes import changed_keys, remember
+from control_plane.database.direct import lazy_session, run, run_with_company
 from control_plane.database.revisions import NEXT, next_revision
 from control_plane.database.statements import Row, Statement
 
@@ -29,13 +30,19 @@ def columns_of(table: type[Base]) -> tuple[Any, ...]:
 
 def opened(session: AsyncSession, table: type[T], values: Row) -> T:
     """The row as a `select` of the session's own would give it, of the values of `columns_of`."""
-    row = table(**{column.key: value for column, value in zip(columns_of(table), values, strict=True)})
-    known = session.sync_session.identity_map.get(inspect(table).identity_key_from_instance(row))
+    lazy = lazy_session(session)
+    loaded = dict(zip(_keys_of(table), values, strict=True))
+    known = lazy.kept(table, tuple([loaded[key] for key in _identity_keys(table)]))
     if known is not None:
+        # Since a rollback it may not be known what they are.
+        for key in inspect(known).expired_attributes & loaded.keys():
+            set_committed_value(known, key, loaded[key])
         return known
+    # As the ORM makes one of a row that it has loaded: nothing of it is a change.
+    row: T = inspect(table).class_manager.new_instance()
+    vars(row).update(loaded)
     make_transient_to_detached(row)
-    session.add(row)
-    return row
+    return lazy.keep(row)
 
 
 async def revise(session: AsyncSession, row: Base, *, is_last: bool) -> None:
@@ -47,16 +54,16 @@ async def revise(session: AsyncSession, row: Base, *, is_last: bool) -> None:
 
     Raises IntegrityError.
     """
-    its, state = cast("Any", row), inspect(row)
-    # The lock would otherwise begin with a flush of what is not complete yet.
-    with session.no_autoflush:
-        if state.persistent:
-            # What is flushed below locks what it refers to.
-            is_alone = is_last and not (session.new or session.deleted)
-            await _update(session, its, state, run_with_company if is_alone else run)
-        else:
+    its, state, lazy = cast("Any", row), inspect(row), lazy_session(session)
+    if state.has_identity:
+        # What is flushed below locks what it refers to.
+        is_alone = is_last and not lazy.has_new_or_deleted
+        await _update(session, its, state, run_with_company if is_alone else run)
+    else:
+        # The lock would otherwise begin with a flush of what is not complete yet.
+        with session.no_autoflush:
             its.revision = await next_revision(session)
-    if session.new or session.dirty or session.deleted:
+    if not lazy.is_flushed:
         await session.flush()
 
 
@@ -66,32 +73,30 @@ async def store(session: AsyncSession, row: Base) -> None:
 
     Raises IntegrityError.
     """
-    remember(session.sync_session, row, "insert")
+    remember(session, row, "insert")
     state: Any = inspect(row)
     for key, column in _defaults(type(row)):
         if key not in state.dict:
             setattr(row, key, column.default.arg if column.default.is_scalar else column.default.arg(None))
-    given = [column.key for column in columns_of(type(row)) if column.key in state.dict]
+    given = [key for key in _keys_of(type(row)) if key in state.dict]
     stored, returned = _insertion(type(row), tuple(given))
     [[values]] = await run_with_company(session, stored(**{key: _written(state, key) for key in given}))
-    for key, value in zip(returned, values, strict=True):
-        setattr(row, key, value)
+    vars(row).update(zip(returned, values, strict=True))
     make_transient_to_detached(row)
-    session.add(row)
+    lazy_session(session).keep(row)
 
 
 async def _update(session: AsyncSession, row: Any, state: Any, run: Run) -> None:
-    remember(session.sync_session, row, "update")
-    changed = sorted(key for key in state.committed_state if state.attrs[key].history.added)
-    values = {key: _written(state, key) for key in changed}
+    remember(session, row, "update")
+    values = {key: _written(state, key) for key in sorted(changed_keys(row))}
     table: type[Base] = type(row)
-    stored = _statement(table, tuple(changed))(row_id=row.id, **values)
+    stored = _statement(table, tuple(values))(row_id=row.id, **values)
     _, [(revision, updated_at)] = await run(session, NEXT(), stored)
-    row.revision, row.updated_at = revision, updated_at
+    vars(row).update(revision=revision, updated_at=updated_at)
     # The session's state of it is now what was stored.
     make_transient(row)
     make_transient_to_detached(row)
-    session.add(row)
+    lazy_session(session).keep(row)
 
 
 def _written(state: Any, key: str) -> Any:
@@ -111,6 +116,17 @@ def _statement(of: type[Base], changed: tuple[str, ...]) -> Statement:
     }
     stored = update(table).where(table.id == bindparam("row_id")).values(values)
     return Statement(stored.returning(table.revision, table.updated_at))
+
+
+@lru_cache
+def _keys_of(table: type[Base]) -> tuple[str, ...]:
+    return tuple(column.key for column in columns_of(table))
+
+
+@lru_cache
+def _identity_keys(table: type[Base]) -> tuple[str, ...]:
+    mapper = inspect(table)
+    return tuple(mapper.get_property_by_column(column).key for column in mapper.primary_key)
 
 
 @lru_cache

@@ -1,0 +1,183 @@
+"""Sessions whose ORM begins when somebody asks for it.
+
+Most changes are a few statements that go past it (`direct`), and for those a session of SQLAlchemy, what it keeps of
+its transaction and the connection that it wraps cost more than all that the statements do.
+"""
+
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+from uuid import UUID
+
+import psycopg
+from psycopg.pq import TransactionStatus
+from sqlalchemy import Connection, PoolProxiedConnection, inspect
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
+from sqlalchemy.util import greenlet_spawn
+
+from control_plane.database.base import Base
+from control_plane.database.changes import ObservedSession
+from control_plane.database.connection import BoundedConnection
+from control_plane.database.scopes import SCOPE, scope_of
+from control_plane.database.statements import COMMIT, Question, Row
+
+T = TypeVar("T", bound=Base)
+
+_ORM = "sync_session"
+
+
+class LazySession(AsyncSession):
+    """A session for one organization's rows, or for None the platform's. Whoever uses the ORM in the middle of a
+    transaction gets it on the same connection, with the rows that were `keep`t before.
+    """
+
+    def __init__(self, engine: AsyncEngine, org_id: UUID | None) -> None:
+        self._engine = engine
+        self._org_id = org_id
+        self._early_info: dict[Any, Any] = {}
+        self._early_rows: dict[tuple[type[Base], Any], Base] = {}
+        self._lent: PoolProxiedConnection | None = None
+        self._driver: BoundedConnection | None = None
+        self.waiting: list[Question] = []
+        self.company: Question | None = None
+        self.answer: tuple[Question, list[Row]] | None = None
+
+    @property
+    def has_orm(self) -> bool:
+        return _ORM in self.__dict__
+
+    @property
+    def info(self) -> dict[Any, Any]:
+        return self.sync_session.info if self.has_orm else self._early_info
+
+    @property
+    def has_new_or_deleted(self) -> bool:
+        """Whether the ORM has rows that it has yet to store or to delete."""
+        return self.has_orm and bool(self.new or self.deleted)
+
+    @property
+    def is_flushed(self) -> bool:
+        """Whether there is nothing that the ORM would have to store."""
+        if self.has_orm:
+            return not (self.has_new_or_deleted or self.dirty)
+        return not any(inspect(row).modified for row in self._early_rows.values())
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if name not in (_ORM, "_proxied"):
+                raise AttributeError(name)
+            self._begin_orm()
+            return self.__dict__[name]
+
+    def keep(self, row: T) -> T:
+        """A row of the database as this session's own, which has no other of it."""
+        if self.has_orm:
+            self.add(row)
+        else:
+            self._early_rows[type(row), inspect(row).identity] = row
+        return row
+
+    def kept(self, table: type[T], identity: tuple[Any, ...]) -> T | None:
+        """The row that this session has already."""
+        if self.has_orm:
+            key = inspect(table).identity_key_from_primary_key(identity)
+            return self.sync_session.identity_map.get(key)
+        return cast("T | None", self._early_rows.get((table, identity)))
+
+    async def run(self, *questions: Question) -> list[list[Row]]:
+        """The rows of each answer, together with what waits. Raises DBAPIError."""
+        driver = self._driver or await self._connected()
+        waiting, self.waiting = self.waiting, []
+        try:
+            return (await driver.run(*waiting, *questions))[len(waiting) :]
+        except psycopg.Error as error:
+            if driver.closed:
+                await self._drop()
+            raise _as_sqlalchemy(error, is_lost=driver.closed) from error
+
+    async def commit(self) -> None:
+        if self.has_orm or not self.is_flushed:
+            if self.waiting:
+                await self.run()
+            await super().commit()
+        if self.waiting or self._is_in_transaction:
+            await self.run(COMMIT)
+        await self._end()
+
+    async def rollback(self) -> None:
+        # What they say is not so any more.
+        self._early_rows.clear()
+        if self.has_orm:
+            await super().rollback()
+        await self._end()
+
+    async def close(self) -> None:
+        if self.has_orm:
+            await super().close()
+        await self._end()
+
+    async def __aexit__(self, type_: Any, value: Any, traceback: Any) -> None:
+        if self.has_orm or self._is_in_transaction:
+            # Shielded from whoever stops waiting.
+            await super().__aexit__(type_, value, traceback)
+        else:
+            await self._end()
+
+    @property
+    def _is_in_transaction(self) -> bool:
+        driver = self._driver if self._lent is not None else None
+        return driver is not None and driver.pgconn.transaction_status != TransactionStatus.IDLE
+
+    def _begin_orm(self) -> None:
+        view = self._view()
+        bind: AsyncEngine | AsyncConnection = view
+        if self._lent is not None:
+            bind = AsyncConnection(view, Connection(view.sync_engine, self._lent))
+        super().__init__(bind, expire_on_commit=False, sync_session_class=ObservedSession, info=self._early_info)
+        for row in self._early_rows.values():
+            self.add(row)
+        self._early_rows.clear()
+
+    def _view(self) -> AsyncEngine:
+        return self._engine.execution_options(**{SCOPE: scope_of(self._org_id)})
+
+    async def _connected(self) -> BoundedConnection:
+        if self.has_orm:
+            raw = await (await self.connection()).get_raw_connection()
+        else:
+            try:
+                self._lent = raw = await self._engine.raw_connection()
+            except psycopg.Error as error:
+                raise _as_sqlalchemy(error, is_lost=True) from error
+        self._driver = driver = cast("BoundedConnection", raw.driver_connection)
+        if self._lent is not None:
+            driver.scope = scope_of(self._org_id)
+        return driver
+
+    async def _drop(self) -> None:
+        """The connection is lost, and must not be lent again."""
+        if self.has_orm:
+            await (await self.connection()).invalidate()
+        elif self._lent is not None:
+            await greenlet_spawn(self._lent.invalidate)
+        self._driver = None
+
+    async def _end(self) -> None:
+        """The next transaction may get another connection, and this one goes to somebody else."""
+        driver, self._driver = self._driver, None
+        lent, self._lent = self._lent, None
+        self.waiting, self.company, self.answer = [], None, None
+        if lent is None:
+            return
+        if self.has_orm:
+            self.bind = self._view()
+        if driver is not None and driver.closed:
+            await greenlet_spawn(lent.invalidate)
+        # The pool takes back what was begun and not committed, and closes what it has no room for.
+        await greenlet_spawn(lent.close)
+
+
+def _as_sqlalchemy(error: psycopg.Error, *, is_lost: bool) -> Exception:
+    return DBAPIError.instance(
+        None, None, error, psycopg.Error, hide_parameters=True, connection_invalidated=is_lost
+    )  # fmt: skip
