@@ -12,7 +12,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from control_plane.audit.chain import append, expect_entry, next_entry
+from control_plane.audit.chain import append, entry
 from control_plane.database.changes import RowChange, take_changes
 from control_plane.database.direct import is_flushed
 from control_plane.database.statements import Question
@@ -30,26 +30,19 @@ _NOT_A_CHANGE = frozenset({"/api/auth/refresh"})
 _RECORDED = "audit_recorded"
 
 
-async def entry_of_changes(request: AnyRequest, session: AsyncSession) -> Question | None:
-    """The entry for what the session is about to commit, to be stored with the commit; None when there is none. Call it
-    right before: it locks the end of the chain.
+async def entry_of_changes(request: AnyRequest, session: AsyncSession) -> tuple[Question, ...]:
+    """What adds the entry for all that the session is about to commit, to be asked right before: it locks the end of
+    the chain. Nothing where there is none.
     """
     changes = take_changes(session)
     principal = _who_changes(request.scope)
     if principal is None:
-        return None
+        return ()
     if not is_flushed(session):
         await session.flush()
         changes.extend(take_changes(session))
-    entry = await next_entry(session, _chain_of(principal), _entry(request, principal, None, changes))
     request.scope["state"][_RECORDED] = True
-    return entry
-
-
-def expect_changes(scope: Scope, session: AsyncSession) -> None:
-    """Call it when the transaction is to begin for which `entry_of_changes` will be asked."""
-    if (principal := _who_changes(scope)) is not None:
-        expect_entry(session, _chain_of(principal))
+    return entry(_chain_of(principal), _entry(request, principal, None, changes))
 
 
 def _chain_of(principal: Principal) -> UUID | None:

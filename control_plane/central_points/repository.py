@@ -48,8 +48,8 @@ class CentralPointRepository:
         return opened(self._session, CentralPoint, found[0])
 
     async def revise(self, point: CentralPoint) -> None:
-        """Store it at its next revision, the last that the transaction changes. Raises IntegrityError."""
-        await revise(self._session, point, is_last=True)
+        """Store it at its next revision. Raises IntegrityError."""
+        await revise(self._session, point)
 
     async def page(self, org_id: UUID, *, after: UUID | None, limit: int) -> Sequence[CentralPoint]:
         """One more than `limit`, to tell whether there are more."""

@@ -21,7 +21,7 @@ def around_commit(session: AsyncSession, action: CommitAction) -> None:
     session.info.setdefault(_KEY, []).append(action)
 
 
-async def commit(session: AsyncSession, last: Question | None = None) -> None:
+async def commit(session: AsyncSession, *last: Question) -> None:
     """Commit with the actions registered by `around_commit`. `last` goes along in the same round trip; everything else
     has been flushed by whoever gives it.
     """
@@ -29,8 +29,8 @@ async def commit(session: AsyncSession, last: Question | None = None) -> None:
     for action in actions:
         await action()
     try:
-        if last is not None:
-            await run(session, last, COMMIT)
+        if last:
+            await run(session, *last, COMMIT)
         await session.commit()
     finally:
         # Also when it failed: PostgreSQL may have gone away after the commit and before its answer.

@@ -22,33 +22,6 @@ def run_later(session: AsyncSession, question: Question) -> None:
     lazy_session(session).waiting.append(question)
 
 
-def offer_company(session: AsyncSession, question: Question) -> None:
-    """Something that has to be asked in this transaction in any case, and may be asked together with its revision."""
-    lazy_session(session).company = question
-
-
-async def run_with_company(session: AsyncSession, *questions: Question) -> list[list[Row]]:
-    """The same as `run`, for what locks as much as what was offered and comes right before it."""
-    lazy = lazy_session(session)
-    company, lazy.company = lazy.company, None
-    if company is None:
-        return await run(session, *questions)
-    *answers, answer = await run(session, *questions, company)
-    lazy.answer = (company, answer)
-    return answers
-
-
-async def run_if_new(session: AsyncSession, question: Question) -> list[Row]:
-    """The rows of one answer, which may have come with others already."""
-    lazy = lazy_session(session)
-    answered, lazy.answer, lazy.company = lazy.answer, None, None
-    if answered is not None:
-        company, answer = answered
-        if (company.sql, company.values) == (question.sql, question.values):
-            return answer
-    return (await run(session, question))[0]
-
-
 def is_flushed(session: AsyncSession) -> bool:
     """Whether there is nothing that the ORM has not stored yet."""
     return lazy_session(session).is_flushed

@@ -2,7 +2,6 @@
 changed of them. For tables with the columns of `Identified`, `Timestamped` and `Revised`.
 """
 
-from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import Any, TypeVar, cast
 
@@ -14,12 +13,11 @@ from sqlalchemy.orm.attributes import set_committed_value
 
 from control_plane.database.base import Base
 from control_plane.database.changes import changed_keys, remember
-from control_plane.database.direct import lazy_session, run, run_with_company
+from control_plane.database.direct import lazy_session, run
 from control_plane.database.revisions import NEXT, next_revision
 from control_plane.database.statements import Row, Statement
 
 T = TypeVar("T", bound=Base)
-Run = Callable[..., Awaitable[list[list[Row]]]]
 
 
 @lru_cache
@@ -45,20 +43,15 @@ def opened(session: AsyncSession, table: type[T], values: Row) -> T:
     return lazy.keep(row)
 
 
-async def revise(session: AsyncSession, row: Base, *, is_last: bool) -> None:
+async def revise(session: AsyncSession, row: Base) -> None:
     """Give a row the next revision, as `next_revision`, and store it with everything that is not stored yet. All that
     is changed of a row that was there before is one round trip.
-
-    `is_last` says that the transaction locks nothing after it, and may take the end of the audit chain along: whoever
-    waits for that holds other locks.
 
     Raises IntegrityError.
     """
     its, state, lazy = cast("Any", row), inspect(row), lazy_session(session)
     if state.has_identity:
-        # What is flushed below locks what it refers to.
-        is_alone = is_last and not lazy.has_new_or_deleted
-        await _update(session, its, state, run_with_company if is_alone else run)
+        await _update(session, its, state)
     else:
         # The lock would otherwise begin with a flush of what is not complete yet.
         with session.no_autoflush:
@@ -68,8 +61,7 @@ async def revise(session: AsyncSession, row: Base, *, is_last: bool) -> None:
 
 
 async def store(session: AsyncSession, row: Base) -> None:
-    """Store a new row that no session knows yet; from then on it is one of this session's. One round trip, after which
-    the transaction locks nothing: it may take the end of the audit chain along.
+    """Store a new row that no session knows yet; from then on it is one of this session's. One round trip.
 
     Raises IntegrityError.
     """
@@ -80,13 +72,13 @@ async def store(session: AsyncSession, row: Base) -> None:
             setattr(row, key, column.default.arg if column.default.is_scalar else column.default.arg(None))
     given = [key for key in _keys_of(type(row)) if key in state.dict]
     stored, returned = _insertion(type(row), tuple(given))
-    [[values]] = await run_with_company(session, stored(**{key: _written(state, key) for key in given}))
+    [[values]] = await run(session, stored(**{key: _written(state, key) for key in given}))
     vars(row).update(zip(returned, values, strict=True))
     make_transient_to_detached(row)
     lazy_session(session).keep(row)
 
 
-async def _update(session: AsyncSession, row: Any, state: Any, run: Run) -> None:
+async def _update(session: AsyncSession, row: Any, state: Any) -> None:
     remember(session, row, "update")
     values = {key: _written(state, key) for key in sorted(changed_keys(row))}
     table: type[Base] = type(row)

@@ -38,8 +38,6 @@ class LazySession(AsyncSession):
         self._lent: PoolProxiedConnection | None = None
         self._driver: BoundedConnection | None = None
         self.waiting: list[Question] = []
-        self.company: Question | None = None
-        self.answer: tuple[Question, list[Row]] | None = None
 
     @property
     def has_orm(self) -> bool:
@@ -50,15 +48,10 @@ class LazySession(AsyncSession):
         return self.sync_session.info if self.has_orm else self._early_info
 
     @property
-    def has_new_or_deleted(self) -> bool:
-        """Whether the ORM has rows that it has yet to store or to delete."""
-        return self.has_orm and bool(self.new or self.deleted)
-
-    @property
     def is_flushed(self) -> bool:
         """Whether there is nothing that the ORM would have to store."""
         if self.has_orm:
-            return not (self.has_new_or_deleted or self.dirty)
+            return not (self.new or self.dirty or self.deleted)
         return not any(inspect(row).modified for row in self._early_rows.values())
 
     if not TYPE_CHECKING:
@@ -166,7 +159,7 @@ class LazySession(AsyncSession):
         """The next transaction may get another connection, and this one goes to somebody else."""
         driver, self._driver = self._driver, None
         lent, self._lent = self._lent, None
-        self.waiting, self.company, self.answer = [], None, None
+        self.waiting = []
         if lent is None:
             return
         if self.has_orm:

@@ -94,10 +94,10 @@ class OrchestratorRepository:
         """Stored with the next flush."""
         self._session.add(row)
 
-    async def revise(self, row: Orchestrator, *, is_last: bool) -> None:
-        """Store it at its next revision; the transaction changes nothing after the last. Raises AlreadyExists."""
+    async def revise(self, row: Orchestrator) -> None:
+        """Store it at its next revision. Raises AlreadyExists."""
         with violations({"uq_orchestrator_instances_name_living": taken("name", "this name")}):
-            await revise(self._session, row, is_last=is_last)
+            await revise(self._session, row)
 
     async def use_plugins(self, instance_id: UUID, plugins: Sequence[CatalogueEntry]) -> None:
         """Replace the instance's plugins."""

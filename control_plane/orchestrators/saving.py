@@ -33,17 +33,14 @@ class DefinitionSaver:
         self._orchestrators = orchestrators
         self._clock = clock
 
-    async def save(self, definition: Definition, fact: Fact, *, is_last: bool = True) -> UUID:
-        """The id of the operation that workers are told of. The transaction changes nothing after the last.
-
-        Raises AlreadyExists.
-        """
+    async def save(self, definition: Definition, fact: Fact) -> UUID:
+        """The id of the operation that workers are told of. Raises AlreadyExists."""
         definition.row.config_hash = definition.config_hash()
-        return await self.bump(definition.row, fact, is_last=is_last)
+        return await self.bump(definition.row, fact)
 
-    async def bump(self, row: Orchestrator, fact: Fact, *, is_last: bool = True) -> UUID:
+    async def bump(self, row: Orchestrator, fact: Fact) -> UUID:
         """The same for a change that what is built does not depend on: status, tier, intent. Raises AlreadyExists."""
-        await self._orchestrators.revise(row, is_last=is_last)
+        await self._orchestrators.revise(row)
         operation_id = new_id()
         about: dict[str, Any] = {
             "event_id": new_id(),
@@ -128,10 +125,10 @@ class DefinitionSaver:
         """
         for row in await self._orchestrators.not_deleted(org_id):
             row.is_deleted, row.status = True, "inactive"
-            await self.bump(row, OrchestratorUnload, is_last=False)
+            await self.bump(row, OrchestratorUnload)
 
     async def _rebuild(self, rows: Sequence[Orchestrator]) -> None:
         definitions = [await self._orchestrators.definition(row) for row in rows]
         # Each gets a revision of its own, or a page of the change feed could end between two equal ones.
         for definition in definitions:
-            await self.save(definition, OrchestratorReload, is_last=False)
+            await self.save(definition, OrchestratorReload)

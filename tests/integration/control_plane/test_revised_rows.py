@@ -49,7 +49,7 @@ async def test_what_is_changed_of_one_is_stored_with_its_revision_and_told_once(
         row = await orchestrators.get_for_change(org_id, instance_id)
         assert not session.dirty
         row.whoami, row.config = "after", {**row.config, "default_temperature": 0.5}
-        await orchestrators.revise(row, is_last=False)
+        await orchestrators.revise(row)
         assert row.revision > made["revision"]
         assert not session.dirty
         (change,) = take_changes(session)
@@ -59,7 +59,7 @@ async def test_what_is_changed_of_one_is_stored_with_its_revision_and_told_once(
         assert await orchestrators.get_for_change(org_id, instance_id) is row
         # The session goes on as with any other of its rows.
         row.name, first = "Renamed", row.revision
-        await orchestrators.revise(row, is_last=False)
+        await orchestrators.revise(row)
         await session.commit()
     async with resources.database(org_id) as session:
         stored = await session.get_one(Orchestrator, instance_id)
