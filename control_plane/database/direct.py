@@ -2,7 +2,7 @@
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from control_plane.database.sessions import LazySession
+from control_plane.database.sessions import LazySession, Soon
 from control_plane.database.statements import Question, Row
 
 
@@ -15,11 +15,14 @@ async def run(session: AsyncSession, *questions: Question) -> list[list[Row]]:
     return await lazy_session(session).run(*questions)
 
 
-def run_later(session: AsyncSession, question: Question) -> None:
+def run_soon(session: AsyncSession, question: Question) -> Soon:
     """Together with the next one that is run, at the latest before the commit. Not for what may be refused, and not
-    where part of the transaction may be taken back.
+    where part of the transaction may be taken back. Who awaits it gets the rows of the answer.
     """
-    lazy_session(session).waiting.append(question)
+    lazy = lazy_session(session)
+    soon = Soon(lazy, question)
+    lazy.waiting.append(soon)
+    return soon
 
 
 def is_flushed(session: AsyncSession) -> bool:

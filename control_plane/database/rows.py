@@ -13,11 +13,14 @@ from sqlalchemy.orm.attributes import set_committed_value
 
 from control_plane.database.base import Base
 from control_plane.database.changes import changed_keys, remember
-from control_plane.database.direct import lazy_session, run
+from control_plane.database.commits import run_last
+from control_plane.database.direct import is_flushed, lazy_session, run
 from control_plane.database.revisions import NEXT, next_revision
-from control_plane.database.statements import Row, Statement
+from control_plane.database.statements import Question, Row, Statement
 
 T = TypeVar("T", bound=Base)
+
+_STAMPS = ("revision", "updated_at")
 
 
 @lru_cache
@@ -49,19 +52,32 @@ async def revise(session: AsyncSession, row: Base) -> None:
 
     Raises IntegrityError.
     """
-    its, state, lazy = cast("Any", row), inspect(row), lazy_session(session)
+    its, state = cast("Any", row), inspect(row)
     if state.has_identity:
-        await _update(session, its, state)
+        remember(session, row, "update")
+        _, [values] = await run(session, NEXT(), _update(row))
+        _refresh(session, row, values)
     else:
         # The lock would otherwise begin with a flush of what is not complete yet.
         with session.no_autoflush:
             its.revision = await next_revision(session)
-    if not lazy.is_flushed:
+    if not is_flushed(session):
         await session.flush()
 
 
-async def store(session: AsyncSession, row: Base) -> None:
-    """Store a new row that no session knows yet; from then on it is one of this session's. One round trip.
+async def revise_last(session: AsyncSession, row: Base, *also: Question) -> None:
+    """The same for a row that was there before and is the last that the transaction changes, which `run_last` then
+    ends. `also` is asked with the new revision.
+
+    Raises IntegrityError.
+    """
+    remember(session, row, "update")
+    _, [values], *_ = await run_last(session, row, NEXT(), _update(row), *also)
+    _refresh(session, row, values)
+
+
+async def store_last(session: AsyncSession, row: Base) -> None:
+    """Store a new row that no session knows yet, the last that the transaction changes, which `run_last` then ends.
 
     Raises IntegrityError.
     """
@@ -72,20 +88,21 @@ async def store(session: AsyncSession, row: Base) -> None:
             setattr(row, key, column.default.arg if column.default.is_scalar else column.default.arg(None))
     given = [key for key in _keys_of(type(row)) if key in state.dict]
     stored, returned = _insertion(type(row), tuple(given))
-    [[values]] = await run(session, stored(**{key: _written(state, key) for key in given}))
+    [[values]] = await run_last(session, row, stored(**{key: _written(state, key) for key in given}))
     vars(row).update(zip(returned, values, strict=True))
     make_transient_to_detached(row)
     lazy_session(session).keep(row)
 
 
-async def _update(session: AsyncSession, row: Any, state: Any) -> None:
-    remember(session, row, "update")
+def _update(row: Any) -> Question:
+    state = inspect(row)
     values = {key: _written(state, key) for key in sorted(changed_keys(row))}
-    table: type[Base] = type(row)
-    stored = _statement(table, tuple(values))(row_id=row.id, **values)
-    _, [(revision, updated_at)] = await run(session, NEXT(), stored)
-    vars(row).update(revision=revision, updated_at=updated_at)
-    # The session's state of it is now what was stored.
+    return _statement(type(row), tuple(values))(row_id=row.id, **values)
+
+
+def _refresh(session: AsyncSession, row: Base, values: Row) -> None:
+    """The session's state of it is now what was stored."""
+    vars(row).update(zip(_STAMPS, values, strict=True))
     make_transient(row)
     make_transient_to_detached(row)
     lazy_session(session).keep(row)
@@ -107,7 +124,7 @@ def _statement(of: type[Base], changed: tuple[str, ...]) -> Statement:
         **{key: bindparam(key) for key in changed},
     }
     stored = update(table).where(table.id == bindparam("row_id")).values(values)
-    return Statement(stored.returning(table.revision, table.updated_at))
+    return Statement(stored.returning(*(getattr(table, name) for name in _STAMPS)))
 
 
 @lru_cache

@@ -4,13 +4,14 @@ Most changes are a few statements that go past it (`direct`), and for those a se
 its transaction and the connection that it wraps cost more than all that the statements do.
 """
 
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from uuid import UUID
 
 import psycopg
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, PoolProxiedConnection, inspect
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.util import greenlet_spawn
 
@@ -25,6 +26,21 @@ T = TypeVar("T", bound=Base)
 _ORM = "sync_session"
 
 
+class Soon:
+    """A question that is asked together with the next one of its session; awaited, the rows of the answer to it."""
+
+    def __init__(self, session: "LazySession", question: Question) -> None:
+        self._session = session
+        self.question = question
+        self.rows: list[Row] | None = None
+
+    def __await__(self) -> Generator[Any, Any, list[Row]]:
+        if self.rows is None:
+            yield from self._session.run().__await__()
+        assert self.rows is not None  # noqa: S101 - whoever rolls back has nothing to wait for
+        return self.rows
+
+
 class LazySession(AsyncSession):
     """A session for one organization's rows, or for None the platform's. Whoever uses the ORM in the middle of a
     transaction gets it on the same connection, with the rows that were `keep`t before.
@@ -37,7 +53,8 @@ class LazySession(AsyncSession):
         self._early_rows: dict[tuple[type[Base], Any], Base] = {}
         self._lent: PoolProxiedConnection | None = None
         self._driver: BoundedConnection | None = None
-        self.waiting: list[Question] = []
+        self.waiting: list[Soon] = []
+        self.is_over = False
 
     @property
     def has_orm(self) -> bool:
@@ -79,14 +96,29 @@ class LazySession(AsyncSession):
 
     async def run(self, *questions: Question) -> list[list[Row]]:
         """The rows of each answer, together with what waits. Raises DBAPIError."""
+        self._require_going_on()
         driver = self._driver or await self._connected()
         waiting, self.waiting = self.waiting, []
         try:
-            return (await driver.run(*waiting, *questions))[len(waiting) :]
+            answers = await driver.run(*[soon.question for soon in waiting], *questions)
         except psycopg.Error as error:
             if driver.closed:
                 await self._drop()
             raise _as_sqlalchemy(error, is_lost=driver.closed) from error
+        for soon, rows in zip(waiting, answers, strict=False):
+            soon.rows = rows
+        return answers[len(waiting) :]
+
+    async def run_and_end(self, *questions: Question) -> list[list[Row]]:
+        """The same with the commit. Nothing comes after it: the session is over."""
+        answers = await self.run(*questions, COMMIT)
+        self.is_over = True
+        await self._end()
+        return answers
+
+    def has_changed(self, *, beside: Base) -> bool:
+        """Whether other rows have values that are not stored."""
+        return self.has_orm or any(row is not beside and inspect(row).modified for row in self._early_rows.values())
 
     async def commit(self) -> None:
         if self.has_orm or not self.is_flushed:
@@ -121,7 +153,12 @@ class LazySession(AsyncSession):
         driver = self._driver if self._lent is not None else None
         return driver is not None and driver.pgconn.transaction_status != TransactionStatus.IDLE
 
+    def _require_going_on(self) -> None:
+        if self.is_over:
+            raise InvalidRequestError("the transaction was committed with its last change, and this comes after it")
+
     def _begin_orm(self) -> None:
+        self._require_going_on()
         view = self._view()
         bind: AsyncEngine | AsyncConnection = view
         if self._lent is not None:

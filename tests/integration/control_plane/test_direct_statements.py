@@ -5,9 +5,9 @@ from uuid import UUID
 
 import pytest
 from sqlalchemy import func, select
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InvalidRequestError
 
-from control_plane.database.direct import run
+from control_plane.database.direct import lazy_session, run, run_soon
 from control_plane.database.revisions import next_revision
 from control_plane.database.scopes import PLATFORM_ROLE, TENANT_ROLE
 from control_plane.database.statements import Question
@@ -75,3 +75,21 @@ async def test_an_event_goes_with_the_commit_and_not_without_it(resources: Resou
 
     assert await _is_stored(resources, committed)
     assert not await _is_stored(resources, taken_back)
+
+
+async def test_what_is_asked_soon_is_answered_with_the_next_or_when_it_is_waited_for(resources: Resources) -> None:
+    async with resources.database() as session:
+        first, second = run_soon(session, WHO), run_soon(session, Question(b"SELECT 2"))
+        assert await run(session, Question(b"SELECT 3")) == [[(3,)]]
+        assert await first == [(PLATFORM_ROLE, "")]
+        assert await second == [(2,)]
+        assert await run_soon(session, Question(b"SELECT 4")) == [(4,)]
+
+
+async def test_nothing_comes_after_the_last_change_of_a_transaction(resources: Resources) -> None:
+    async with resources.database() as session:
+        await lazy_session(session).run_and_end(Question(b"SELECT 1"))
+        with pytest.raises(InvalidRequestError):
+            await run(session, Question(b"SELECT 2"))
+        with pytest.raises(InvalidRequestError):
+            await session.execute(select(Tier))

@@ -1,6 +1,7 @@
 """Rows that are changed past the ORM, in a session that knows them as its own."""
 
 import asyncio
+from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
@@ -12,12 +13,14 @@ from control_plane.audit.tables import AuditEntry
 from control_plane.central_points.repository import CentralPointRepository
 from control_plane.central_points.tables import CentralPoint
 from control_plane.database.changes import take_changes
-from control_plane.database.rows import store
+from control_plane.database.rows import store_last
 from control_plane.llm_configs.tables import LLMConfig
 from control_plane.orchestrators.repository import OrchestratorRepository
 from control_plane.orchestrators.tables import Orchestrator
 from control_plane.wiring import Resources
 from shared.errors import NotFound
+from shared.events import CentralPointChanged
+from shared.ids import new_id
 from tests.integration.control_plane.callers import World
 from tests.integration.control_plane.workshop import Workshop
 
@@ -25,6 +28,12 @@ from tests.integration.control_plane.workshop import Workshop
 @pytest.fixture
 async def shop(world: World, resources: Resources) -> Workshop:
     return await Workshop.open(world, resources)
+
+
+def told(point: CentralPoint) -> CentralPointChanged:
+    return CentralPointChanged(
+        event_id=new_id(), revision=0, occurred_at=datetime.now(UTC), org_id=point.org_id, central_id=point.id
+    )
 
 
 def sealed_config(org_id: UUID, name: str) -> LLMConfig:
@@ -89,7 +98,7 @@ async def test_one_that_is_refused_leaves_nothing_behind(shop: Workshop, resourc
         point = await points.get_for_change(org_id, UUID(one["central_id"]))
         point.name = two["name"]
         with pytest.raises(IntegrityError):
-            await points.revise(point)
+            await points.revise_last(point, told(point))
         await session.rollback()
         stored = (await session.execute(select(CentralPoint).order_by(CentralPoint.id))).scalars().all()
         assert [row.name for row in stored] == [one["name"], two["name"]]
@@ -150,7 +159,7 @@ async def test_the_orm_goes_on_in_the_transaction_that_was_begun_without_it(
             points = CentralPointRepository(session)
             point = await points.get_for_change(org_id, central_id)
             point.name = name
-            await points.revise(point)
+            await points.revise_last(point, told(point))
             # Seen by it although nobody else sees it yet, and as the row that is there already.
             found = (await session.execute(select(CentralPoint).where(CentralPoint.name == name))).scalar_one()
             assert found is point
@@ -169,7 +178,7 @@ async def test_a_new_one_has_what_its_columns_give_it_and_is_told_of(shop: Works
     config = sealed_config(org_id, "new")
     config.key_last4 = ""
     async with resources.database(org_id) as session:
-        await store(session, config)
+        await store_last(session, config)
         (change,) = take_changes(session)
         assert (change.action, change.after["name"], change.after["sealed_api_key"]) == ("insert", "new", "***")
         assert not session.new
