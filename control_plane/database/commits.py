@@ -4,7 +4,6 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from control_plane.database.base import Base
 from control_plane.database.direct import lazy_session, run
 from control_plane.database.statements import COMMIT, Question, Row
 
@@ -29,15 +28,15 @@ def last_of_all(session: AsyncSession, last: Last) -> None:
     session.info[_LAST] = last
 
 
-async def run_last(session: AsyncSession, row: Base, *questions: Question) -> list[list[Row]]:
-    """The rows of the answers to what stores `row`, the last that a transaction changes, which is then over.
+async def run_last(session: AsyncSession, *questions: Question) -> list[list[Row]]:
+    """The rows of the answers to the last questions of a transaction, which is then over.
 
     Everything goes in one round trip with the commit where nothing has to happen around that, so that the locks that
     everybody takes, those of the revisions and of the audit chain, are not held while the process does something else.
     Where it has, or nobody told what comes last, the commit is the caller's as ever.
     """
     lazy, last = lazy_session(session), session.info.get(_LAST)
-    if last is None or session.info.get(_KEY) or lazy.has_changed(beside=row):
+    if last is None or session.info.get(_KEY) or lazy.needs_orm:
         return await run(session, *questions)
     return (await lazy.run_and_end(*questions, *await last()))[: len(questions)]
 

@@ -52,15 +52,14 @@ async def revise(session: AsyncSession, row: Base) -> None:
 
     Raises IntegrityError.
     """
-    its, state = cast("Any", row), inspect(row)
-    if state.has_identity:
+    if inspect(row).has_identity:
         remember(session, row, "update")
-        _, [values] = await run(session, NEXT(), _update(row))
-        _refresh(session, row, values)
+        _, [values] = await run(session, NEXT(), _update(session, row))
+        vars(row).update(zip(_STAMPS, values, strict=True))
     else:
         # The lock would otherwise begin with a flush of what is not complete yet.
         with session.no_autoflush:
-            its.revision = await next_revision(session)
+            cast("Any", row).revision = await next_revision(session)
     if not is_flushed(session):
         await session.flush()
 
@@ -72,8 +71,8 @@ async def revise_last(session: AsyncSession, row: Base, *also: Question) -> None
     Raises IntegrityError.
     """
     remember(session, row, "update")
-    _, [values], *_ = await run_last(session, row, NEXT(), _update(row), *also)
-    _refresh(session, row, values)
+    _, [values], *_ = await run_last(session, NEXT(), _update(session, row), *also)
+    vars(row).update(zip(_STAMPS, values, strict=True))
 
 
 async def store_last(session: AsyncSession, row: Base) -> None:
@@ -88,24 +87,20 @@ async def store_last(session: AsyncSession, row: Base) -> None:
             setattr(row, key, column.default.arg if column.default.is_scalar else column.default.arg(None))
     given = [key for key in _keys_of(type(row)) if key in state.dict]
     stored, returned = _insertion(type(row), tuple(given))
-    [[values]] = await run_last(session, row, stored(**{key: _written(state, key) for key in given}))
+    [[values]] = await run_last(session, stored(**{key: _written(state, key) for key in given}))
     vars(row).update(zip(returned, values, strict=True))
     make_transient_to_detached(row)
     lazy_session(session).keep(row)
 
 
-def _update(row: Any) -> Question:
+def _update(session: AsyncSession, row: Any) -> Question:
+    """What stores it. The session takes that for done: where it fails, so does the transaction."""
     state = inspect(row)
     values = {key: _written(state, key) for key in sorted(changed_keys(row))}
-    return _statement(type(row), tuple(values))(row_id=row.id, **values)
-
-
-def _refresh(session: AsyncSession, row: Base, values: Row) -> None:
-    """The session's state of it is now what was stored."""
-    vars(row).update(zip(_STAMPS, values, strict=True))
     make_transient(row)
     make_transient_to_detached(row)
     lazy_session(session).keep(row)
+    return _statement(type(row), tuple(values))(row_id=row.id, **values)
 
 
 def _written(state: Any, key: str) -> Any:

@@ -65,6 +65,11 @@ class LazySession(AsyncSession):
         return self.sync_session.info if self.has_orm else self._early_info
 
     @property
+    def needs_orm(self) -> bool:
+        """Whether the ORM has been asked for, or has something to store."""
+        return self.has_orm or not self.is_flushed
+
+    @property
     def is_flushed(self) -> bool:
         """Whether there is nothing that the ORM would have to store."""
         if self.has_orm:
@@ -116,12 +121,8 @@ class LazySession(AsyncSession):
         await self._end()
         return answers
 
-    def has_changed(self, *, beside: Base) -> bool:
-        """Whether other rows have values that are not stored."""
-        return self.has_orm or any(row is not beside and inspect(row).modified for row in self._early_rows.values())
-
     async def commit(self) -> None:
-        if self.has_orm or not self.is_flushed:
+        if self.needs_orm:
             if self.waiting:
                 await self.run()
             await super().commit()

@@ -1,12 +1,15 @@
 """Statements that go past the ORM, in the transaction of its session."""
 
 from datetime import UTC, datetime
+from functools import partial
+from typing import Any
 from uuid import UUID
 
 import pytest
 from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 
+from control_plane.database.connection import BoundedConnection
 from control_plane.database.direct import lazy_session, run, run_soon
 from control_plane.database.revisions import next_revision
 from control_plane.database.scopes import PLATFORM_ROLE, TENANT_ROLE
@@ -17,6 +20,8 @@ from control_plane.tiers.tables import Tier
 from control_plane.wiring import Resources
 from shared.events import CentralPointChanged
 from shared.ids import new_id
+from tests.integration.control_plane.callers import World
+from tests.integration.control_plane.workshop import Workshop
 
 WHO = Question(b"SELECT current_user::text, current_setting('app.org_id')")
 FORGETS_AFTER = 8
@@ -93,3 +98,31 @@ async def test_nothing_comes_after_the_last_change_of_a_transaction(resources: R
             await run(session, Question(b"SELECT 2"))
         with pytest.raises(InvalidRequestError):
             await session.execute(select(Tier))
+
+
+async def test_what_people_change_often_takes_two_round_trips(
+    world: World, resources: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reading and the changing, which is one with the event, the audit entry and the commit."""
+    shop = await Workshop.open(world, resources)
+    path, made = shop.tenant.path, await shop.orchestrator()
+    point = await shop.central_point(made["instance_id"])
+    trips = 0
+    wait = BoundedConnection.wait
+
+    async def counted(connection: BoundedConnection, *arguments: Any, **options: Any) -> Any:
+        nonlocal trips
+        # The relay, which then hears of it, has a kind of its own.
+        trips += type(connection) is BoundedConnection
+        return await wait(connection, *arguments, **options)
+
+    credential = {"name": "another", "provider": "openai", "api_key": "sk-made-up-000001"}
+    for ask, status in (
+        (partial(shop.admin.patch, f"{path}/central-points/{point['central_id']}", {"description": "new"}), 200),
+        (partial(shop.admin.post, f"{path}/llm-configs", credential), 201),
+    ):
+        trips = 0
+        monkeypatch.setattr(BoundedConnection, "wait", counted)
+        answer = await ask()
+        monkeypatch.undo()
+        assert (answer.status_code, trips) == (status, 2), answer.text
