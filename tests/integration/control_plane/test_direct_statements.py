@@ -1,11 +1,13 @@
 """Statements that go past the ORM, in the transaction of its session."""
 
+import asyncio
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 from uuid import UUID
 
 import pytest
+from psycopg import AsyncConnection, OperationalError
 from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 
@@ -126,3 +128,45 @@ async def test_what_people_change_often_takes_two_round_trips(
         answer = await ask()
         monkeypatch.undo()
         assert (answer.status_code, trips) == (status, 2), answer.text
+
+
+async def test_one_that_is_more_than_a_socket_takes_at_once_is_answered(resources: Resources) -> None:
+    large = "x" * 16_000_000
+    sent = Question(b"SELECT length($1::text)", (large,))
+    assert await resources.readers.read(None, sent) == [(len(large),)]
+    assert await resources.readers.read(None, Question(b"SELECT repeat('x', 16000000)")) == [(large,)]
+    async with resources.database() as session:
+        assert await run(session, sent) == [[(len(large),)]]
+
+
+async def test_a_connection_that_the_server_ended_meanwhile_is_not_asked_again(
+    resources: Resources, postgres_owner_url: str
+) -> None:
+    for _ in range(2):
+        await resources.readers.read(None, WHO)
+        async with resources.database() as session:
+            await run(session, WHO)
+        async with await AsyncConnection.connect(postgres_owner_url, autocommit=True) as owner:
+            ended = await owner.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE application_name LIKE 'cadence-control-plane%' AND datname = current_database()"
+            )
+            assert await ended.fetchall()
+        # Whoever waits for nothing hears of it, and does nothing about it.
+        await asyncio.sleep(0.2)
+
+
+async def test_one_that_is_not_answered_in_time_ends_its_connection_and_no_other(
+    resources: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BoundedConnection, "answer_seconds", 0.3)
+    slow = Question(b"SELECT pg_sleep(20)")
+    with pytest.raises(OperationalError):
+        await resources.readers.read(None, slow)
+    async with resources.database() as session:
+        with pytest.raises(DBAPIError):
+            await run(session, slow)
+    monkeypatch.undo()
+    assert await resources.readers.read(None, WHO) == [(PLATFORM_ROLE, "")]
+    async with resources.database() as session:
+        assert await run(session, WHO) == [[(PLATFORM_ROLE, "")]]
