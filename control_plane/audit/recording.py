@@ -2,6 +2,7 @@
 an administrator is refused.
 """
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -56,13 +57,15 @@ class AuditTrail:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope.get("method") not in _CHANGING:
+            await self._app(scope, receive, send)
+            return
+
         async def send_recorded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                principal = _who_changes(scope)
-                is_replayed = any(name.decode().lower() == REPLAYED.lower() for name, _ in message["headers"])
-                if principal is not None and not is_replayed and _counts(scope, principal, message["status"]):
-                    refused_with = message["status"] if message["status"] >= 400 else None
-                    await _record_apart(Request(scope), principal, refused_with)
+                status, principal = message["status"], _who_changes(scope)
+                if principal is not None and _counts(scope, principal, status) and not _is_replayed(message["headers"]):
+                    await _record_apart(Request(scope), principal, status if status >= 400 else None)
             await send(message)
 
         await self._app(scope, receive, send_recorded)
@@ -79,6 +82,10 @@ def _counts(scope: Scope, principal: Principal, status: int) -> bool:
         return not scope["state"].get(_RECORDED)
     # What a member is refused is everyday; an administrator who is refused wanted to change more than they may.
     return status < 500 and (principal.grant.role in ("org_admin", "sys_admin") or bool(principal.grant.custom))
+
+
+def _is_replayed(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    return any(name.decode().lower() == REPLAYED.lower() for name, _ in headers)
 
 
 async def _record_apart(request: Request[Any, Any, Any], principal: Principal, refused_with: int | None) -> None:

@@ -50,11 +50,16 @@ class BoundedConnection(psycopg.AsyncConnection[Any]):
         self._transformer: abc.Transformer | None = None
 
     @property
+    def is_idle(self) -> bool:
+        """Whether nothing is asked, and no transaction goes on."""
+        return self.pgconn.transaction_status == TransactionStatus.IDLE
+
+    @property
     def is_fresh(self) -> bool:
         """Whether it can be lent again, as far as can be told without asking: a server that was asked nothing says
         something only when it leaves.
         """
-        if self.closed or self.pgconn.transaction_status != TransactionStatus.IDLE:
+        if self.closed or not self.is_idle:
             return False
         if self._poll is None:
             self._poll = select.poll()
@@ -81,7 +86,7 @@ class BoundedConnection(psycopg.AsyncConnection[Any]):
         their number; what follows one that fails is not done.
         """
         async with self.lock:
-            if self.pgconn.transaction_status != TransactionStatus.IDLE:
+            if not self.is_idle:
                 return await self.wait(self._ask(questions))
             opening = (BEGIN,) if self.scope is None else (BEGIN, self.scope.question())
             return (await self.wait(self._ask((*opening, *questions))))[len(opening) :]
@@ -147,7 +152,7 @@ class BoundedConnection(psycopg.AsyncConnection[Any]):
                 self._session_scope = None
                 yield from self._run(self.scope.command(is_local=False))
                 self._session_scope = self.scope
-        elif self.pgconn.transaction_status == TransactionStatus.IDLE:
+        elif self.is_idle:
             yield from self._run(self._get_tx_start_command() + b"; " + self.scope.command(is_local=True))
 
     def _run(self, statements: bytes) -> PQGen[None]:

@@ -6,7 +6,6 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, Dialect, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import InvalidatePoolError
@@ -77,7 +76,7 @@ def _take_scope(connection: Connection) -> None:
 def _reset(dbapi_connection: Any, _: ConnectionPoolEntry, state: PoolResetState) -> None:
     """Take back what was begun and not committed. To ask the server for it costs a round trip, or the looking whether
     it would: most connections come back without."""
-    if state.asyncio_safe and dbapi_connection.driver_connection.pgconn.transaction_status != TransactionStatus.IDLE:
+    if state.asyncio_safe and not dbapi_connection.driver_connection.is_idle:
         dbapi_connection.rollback()
 
 

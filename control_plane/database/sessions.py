@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from uuid import UUID
 
 import psycopg
-from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, PoolProxiedConnection, inspect
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
+from sqlalchemy.pool import QueuePool
 from sqlalchemy.util import greenlet_spawn
 
 from control_plane.database.base import Base
@@ -152,7 +152,7 @@ class LazySession(AsyncSession):
     @property
     def _is_in_transaction(self) -> bool:
         driver = self._driver if self._lent is not None else None
-        return driver is not None and driver.pgconn.transaction_status != TransactionStatus.IDLE
+        return driver is not None and not driver.is_idle
 
     def _require_going_on(self) -> None:
         if self.is_over:
@@ -204,8 +204,13 @@ class LazySession(AsyncSession):
             self.bind = self._view()
         if driver is not None and driver.closed:
             await greenlet_spawn(lent.invalidate)
-        # The pool takes back what was begun and not committed, and closes what it has no room for.
-        await greenlet_spawn(lent.close)
+        pool = self._engine.pool
+        has_room = isinstance(pool, QueuePool) and pool.checkedin() < pool.size()
+        if has_room and driver is not None and driver.is_idle:
+            lent.close()
+        else:
+            # The pool takes back what was begun and not committed, and closes what it has no room for.
+            await greenlet_spawn(lent.close)
 
 
 def _as_sqlalchemy(error: psycopg.Error, *, is_lost: bool) -> Exception:
