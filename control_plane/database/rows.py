@@ -14,7 +14,7 @@ from sqlalchemy.orm.attributes import set_committed_value
 from control_plane.database.base import Base
 from control_plane.database.changes import changed_keys, remember
 from control_plane.database.commits import run_last
-from control_plane.database.direct import is_flushed, lazy_session, run
+from control_plane.database.direct import is_flushed, lazy_session, run, run_soon
 from control_plane.database.revisions import NEXT, next_revision
 from control_plane.database.statements import Question, Row, Statement
 
@@ -65,11 +65,16 @@ async def revise(session: AsyncSession, row: Base) -> None:
 
 
 async def revise_last(session: AsyncSession, row: Base, *also: Question) -> None:
-    """The same for a row that was there before and is the last that the transaction changes, which `run_last` then
-    ends. `also` is asked with the new revision.
+    """The same for the last row that the transaction changes, which `run_last` then ends unless the row is a new one.
+    `also` is asked with the new revision.
 
     Raises IntegrityError.
     """
+    if not inspect(row).has_identity:
+        await revise(session, row)
+        for question in also:
+            run_soon(session, question)
+        return
     remember(session, row, "update")
     _, [values], *_ = await run_last(session, NEXT(), _update(session, row), *also)
     vars(row).update(zip(_STAMPS, values, strict=True))

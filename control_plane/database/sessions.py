@@ -4,8 +4,9 @@ Most changes are a few statements that go past it (`direct`), and for those a se
 its transaction and the connection that it wraps cost more than all that the statements do.
 """
 
-from collections.abc import Generator
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from collections.abc import Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 from uuid import UUID
 
 import psycopg
@@ -55,6 +56,7 @@ class LazySession(AsyncSession):
         self._driver: BoundedConnection | None = None
         self.waiting: list[Soon] = []
         self.is_over = False
+        self._autoflush = True
 
     @property
     def has_orm(self) -> bool:
@@ -75,6 +77,21 @@ class LazySession(AsyncSession):
         if self.has_orm:
             return not (self.new or self.dirty or self.deleted)
         return not any(inspect(row).modified for row in self._early_rows.values())
+
+    @property
+    def no_autoflush(self) -> AbstractContextManager[Any]:
+        return super().no_autoflush if self.has_orm else self._no_autoflush()
+
+    @contextmanager
+    def _no_autoflush(self) -> Iterator[Self]:
+        """The same for an ORM that begins meanwhile."""
+        before, self._autoflush = self._autoflush, False
+        try:
+            yield self
+        finally:
+            self._autoflush = before
+            if self.has_orm:
+                self.sync_session.autoflush = before
 
     if not TYPE_CHECKING:
 
@@ -165,6 +182,7 @@ class LazySession(AsyncSession):
         if self._lent is not None:
             bind = AsyncConnection(view, Connection(view.sync_engine, self._lent))
         super().__init__(bind, expire_on_commit=False, sync_session_class=ObservedSession, info=self._early_info)
+        self.sync_session.autoflush = self._autoflush
         for row in self._early_rows.values():
             self.add(row)
         self._early_rows.clear()

@@ -25,7 +25,7 @@ async def provide_session(request: AnyRequest, resources: NamedDependency[Resour
     async with resources.database(request.path_params.get("org_id")) as session:
         last_of_all(session, partial(entry_of_changes, request, session))
         yield session
-        if not (is_over(session) or session.info.get(_IS_FINISHED)):
+        if not session.info.get(_IS_FINISHED):
             await finish(request, session)
 
 
@@ -33,5 +33,6 @@ async def finish(request: AnyRequest, session: AsyncSession) -> None:
     """Commit before the handler is done, for one that then waits for others to see it. It holds no connection while it
     waits, and writes nothing more.
     """
-    await commit(session, *await entry_of_changes(request, session))
+    if not is_over(session):
+        await commit(session, *await entry_of_changes(request, session))
     session.info[_IS_FINISHED] = True

@@ -33,15 +33,19 @@ class DefinitionSaver:
         self._orchestrators = orchestrators
         self._clock = clock
 
-    async def save(self, definition: Definition, fact: Fact) -> UUID:
-        """The id of the operation that workers are told of. Raises AlreadyExists."""
-        definition.row.config_hash = definition.config_hash()
-        return await self.bump(definition.row, fact)
+    async def save(self, definition: Definition, fact: Fact, *, is_last: bool = True) -> UUID:
+        """The id of the operation that workers are told of. The last one ends the transaction where it can.
 
-    async def bump(self, row: Orchestrator, fact: Fact) -> UUID:
+        Raises AlreadyExists.
+        """
+        definition.row.config_hash = definition.config_hash()
+        return await self.bump(definition.row, fact, is_last=is_last)
+
+    async def bump(self, row: Orchestrator, fact: Fact, *, is_last: bool = True) -> UUID:
         """The same for a change that what is built does not depend on: status, tier, intent. Raises AlreadyExists."""
-        await self._orchestrators.revise(row)
         operation_id = new_id()
+        if not is_last:
+            await self._orchestrators.revise(row)
         about: dict[str, Any] = {
             "event_id": new_id(),
             "revision": row.revision,
@@ -52,7 +56,11 @@ class DefinitionSaver:
         }
         if fact is OrchestratorLoad:
             about["tier"] = row.tier
-        await record(self._session, fact(**about))
+        event = fact(**about)
+        if is_last:
+            await self._orchestrators.revise_last(row, event)
+        else:
+            await record(self._session, event)
         return operation_id
 
     async def rebuild_users_of_llm_config(self, config_id: UUID) -> None:
@@ -125,10 +133,10 @@ class DefinitionSaver:
         """
         for row in await self._orchestrators.not_deleted(org_id):
             row.is_deleted, row.status = True, "inactive"
-            await self.bump(row, OrchestratorUnload)
+            await self.bump(row, OrchestratorUnload, is_last=False)
 
     async def _rebuild(self, rows: Sequence[Orchestrator]) -> None:
         definitions = [await self._orchestrators.definition(row) for row in rows]
         # Each gets a revision of its own, or a page of the change feed could end between two equal ones.
         for definition in definitions:
-            await self.save(definition, OrchestratorReload)
+            await self.save(definition, OrchestratorReload, is_last=False)

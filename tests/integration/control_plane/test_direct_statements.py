@@ -122,6 +122,7 @@ async def test_what_people_change_often_takes_two_round_trips(
     for ask, status in (
         (partial(shop.admin.patch, f"{path}/central-points/{point['central_id']}", {"description": "new"}), 200),
         (partial(shop.admin.post, f"{path}/llm-configs", credential), 201),
+        (partial(shop.admin.patch, shop.at(made), {"whoami": "new"}), 200),
     ):
         trips = 0
         monkeypatch.setattr(BoundedConnection, "wait", counted)
