@@ -123,10 +123,13 @@ class LazySession(AsyncSession):
         waiting, self.waiting = self.waiting, []
         try:
             answers = await driver.run(*[soon.question for soon in waiting], *questions)
-        except psycopg.Error as error:
+        except BaseException as error:
+            # Also when the caller has left: it is closed then, and nobody may take it for one to roll back on.
             if driver.closed:
                 await self._drop()
-            raise _as_sqlalchemy(error, is_lost=driver.closed) from error
+            if isinstance(error, psycopg.Error):
+                raise _as_sqlalchemy(error, is_lost=driver.closed) from error
+            raise
         for soon, rows in zip(waiting, answers, strict=False):
             soon.rows = rows
         return answers[len(waiting) :]
@@ -220,7 +223,7 @@ class LazySession(AsyncSession):
             return
         if self.has_orm:
             self.bind = self._view()
-        if driver is not None and driver.closed:
+        if driver is not None and driver.closed and lent.is_valid:
             await greenlet_spawn(lent.invalidate)
         pool = self._engine.pool
         has_room = isinstance(pool, QueuePool) and pool.checkedin() < pool.size()

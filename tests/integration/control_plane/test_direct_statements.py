@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError, InvalidRequestError
 
 from control_plane.database.connection import BoundedConnection
 from control_plane.database.direct import lazy_session, run, run_soon
+from control_plane.database.engine import POOL_SIZE
 from control_plane.database.revisions import next_revision
 from control_plane.database.scopes import PLATFORM_ROLE, TENANT_ROLE
 from control_plane.database.statements import Question
@@ -171,3 +172,24 @@ async def test_one_that_is_not_answered_in_time_ends_its_connection_and_no_other
     assert await resources.readers.read(None, WHO) == [(PLATFORM_ROLE, "")]
     async with resources.database() as session:
         assert await run(session, WHO) == [[(PLATFORM_ROLE, "")]]
+
+
+async def test_whoever_leaves_in_the_middle_leaves_a_connection_for_the_next(resources: Resources) -> None:
+    async def change(is_slow: bool, *, with_orm: bool) -> None:
+        async with resources.database() as session:
+            await run(session, WHO)
+            if with_orm:
+                await session.execute(select(Tier))
+            if is_slow:
+                await run(session, Question(b"SELECT pg_sleep(20)"))
+
+    # More often than there are connections.
+    for number in range(2 * POOL_SIZE + 2):
+        left = asyncio.create_task(change(True, with_orm=bool(number % 2)))
+        # Wherever it is by then.
+        await asyncio.sleep(0.002 * number)
+        left.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await left
+    await asyncio.gather(*(change(False, with_orm=bool(number % 2)) for number in range(2 * POOL_SIZE)))
+    assert resources.engine.pool.status().endswith("Current Checked out connections: 0")
