@@ -19,7 +19,8 @@ Adding a feature `things`:
            return tagged(ThingView.of(thing), thing.revision)
 
    `principal: NamedDependency[Principal]` is who calls; `session`, `resources` can be asked for as well. Raise domain
-   errors; nothing commits by itself. What must happen around the commit: `database.commits.around_commit`.
+   errors; the commit comes with the end of the request, or with the last row that a service stores (decision 0058).
+   What must happen around it: `database.commits.around_commit`.
 4. What lives as long as the process belongs to `wiring.Resources`; what runs as long as it, into `_running`.
 """
 

@@ -37,6 +37,8 @@ class RequestMetrics:
             buckets=_BUCKETS,
             registry=self.registry,
         )
+        # To be found by labels they are looked up under a lock, for every request.
+        self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     def around(self, app: Application) -> Application:
         """The same ASGI application, measured."""
@@ -64,5 +66,10 @@ class RequestMetrics:
     def _note(self, scope: MutableMapping[str, Any], status: int, seconds: float) -> None:
         method = scope["method"] if scope["method"] in _METHODS else "OTHER"
         route = scope.get("path_template") or UNKNOWN_ROUTE
-        self._requests.labels(method, route, str(status)).inc()
-        self._seconds.labels(method, route).observe(seconds)
+        kind = method, route, status
+        children = self._children.get(kind)
+        if children is None:
+            counter, histogram = self._requests.labels(method, route, str(status)), self._seconds.labels(method, route)
+            children = self._children[kind] = counter, histogram
+        children[0].inc()
+        children[1].observe(seconds)

@@ -2,6 +2,7 @@
 an administrator is refused.
 """
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -12,8 +13,9 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from control_plane.audit.chain import append, expect_entry, next_entry
+from control_plane.audit.chain import append, entry
 from control_plane.database.changes import RowChange, take_changes
+from control_plane.database.direct import is_flushed
 from control_plane.database.statements import Question
 from control_plane.http.addresses import client_address
 from control_plane.http.bodies import AnyRequest
@@ -29,26 +31,19 @@ _NOT_A_CHANGE = frozenset({"/api/auth/refresh"})
 _RECORDED = "audit_recorded"
 
 
-async def entry_of_changes(request: AnyRequest, session: AsyncSession) -> Question | None:
-    """The entry for what the session is about to commit, to be stored with the commit; None when there is none. Call it
-    right before: it locks the end of the chain.
+async def entry_of_changes(request: AnyRequest, session: AsyncSession) -> tuple[Question, ...]:
+    """What adds the entry for all that the session is about to commit, to be asked right before: it locks the end of
+    the chain. Nothing where there is none.
     """
-    changes = take_changes(session.sync_session)
+    changes = take_changes(session)
     principal = _who_changes(request.scope)
     if principal is None:
-        return None
-    if session.new or session.dirty or session.deleted:
+        return ()
+    if not is_flushed(session):
         await session.flush()
-        changes.extend(take_changes(session.sync_session))
-    entry = await next_entry(session, _chain_of(principal), _entry(request, principal, None, changes))
+        changes.extend(take_changes(session))
     request.scope["state"][_RECORDED] = True
-    return entry
-
-
-def expect_changes(scope: Scope, session: AsyncSession) -> None:
-    """Call it when the transaction is to begin for which `entry_of_changes` will be asked."""
-    if (principal := _who_changes(scope)) is not None:
-        expect_entry(session, _chain_of(principal))
+    return entry(_chain_of(principal), _entry(request, principal, None, changes))
 
 
 def _chain_of(principal: Principal) -> UUID | None:
@@ -62,13 +57,15 @@ class AuditTrail:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope.get("method") not in _CHANGING:
+            await self._app(scope, receive, send)
+            return
+
         async def send_recorded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                principal = _who_changes(scope)
-                is_replayed = any(name.decode().lower() == REPLAYED.lower() for name, _ in message["headers"])
-                if principal is not None and not is_replayed and _counts(scope, principal, message["status"]):
-                    refused_with = message["status"] if message["status"] >= 400 else None
-                    await _record_apart(Request(scope), principal, refused_with)
+                status, principal = message["status"], _who_changes(scope)
+                if principal is not None and _counts(scope, principal, status) and not _is_replayed(message["headers"]):
+                    await _record_apart(Request(scope), principal, status if status >= 400 else None)
             await send(message)
 
         await self._app(scope, receive, send_recorded)
@@ -85,6 +82,10 @@ def _counts(scope: Scope, principal: Principal, status: int) -> bool:
         return not scope["state"].get(_RECORDED)
     # What a member is refused is everyday; an administrator who is refused wanted to change more than they may.
     return status < 500 and (principal.grant.role in ("org_admin", "sys_admin") or bool(principal.grant.custom))
+
+
+def _is_replayed(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    return any(name.decode().lower() == REPLAYED.lower() for name, _ in headers)
 
 
 async def _record_apart(request: Request[Any, Any, Any], principal: Principal, refused_with: int | None) -> None:

@@ -9,10 +9,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from control_plane.central_points.tables import CentralPoint
 from control_plane.database.direct import run
 from control_plane.database.locks import definitions_lock
-from control_plane.database.rows import columns_of, opened, revise, store
+from control_plane.database.rows import columns_of, opened, revise_last, store_last
 from control_plane.database.statements import Statement
+from control_plane.events.outbox import recorded_with
 from control_plane.orchestrators.tables import Orchestrator
 from shared.errors import NotFound
+from shared.events import AnyEvent
 
 _POINT = select(CentralPoint).where(
     CentralPoint.org_id == bindparam("its_org_id"),
@@ -47,9 +49,9 @@ class CentralPointRepository:
             raise NotFound
         return opened(self._session, CentralPoint, found[0])
 
-    async def revise(self, point: CentralPoint) -> None:
-        """Store it at its next revision, the last that the transaction changes. Raises IntegrityError."""
-        await revise(self._session, point, is_last=True)
+    async def revise_last(self, point: CentralPoint, told: AnyEvent) -> None:
+        """Store it at its next revision, which `told` tells of, and end the transaction. Raises IntegrityError."""
+        await revise_last(self._session, point, recorded_with(told))
 
     async def page(self, org_id: UUID, *, after: UUID | None, limit: int) -> Sequence[CentralPoint]:
         """One more than `limit`, to tell whether there are more."""
@@ -73,6 +75,6 @@ class CentralPointRepository:
         )
         return (await self._session.execute(query)).scalar_one_or_none() is not None
 
-    async def add(self, point: CentralPoint) -> None:
-        """Raises IntegrityError."""
-        await store(self._session, point)
+    async def add_last(self, point: CentralPoint) -> None:
+        """Store a new one and end the transaction. Raises IntegrityError."""
+        await store_last(self._session, point)

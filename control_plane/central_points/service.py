@@ -37,9 +37,9 @@ class CentralPointService:
         await self._quota.check("central_points", org_id)
         point = CentralPoint(id=new_id(), org_id=org_id, is_deleted=False, **msgspec.structs.asdict(body))
         point.revision = await next_revision(self._session)
+        await record(self._session, self._fact(point))
         with _unique():
-            await self._points.add(point)
-        await self._tell(point)
+            await self._points.add_last(point)
         return point
 
     async def get(self, org_id: UUID, central_id: UUID) -> CentralPoint:
@@ -75,18 +75,16 @@ class CentralPointService:
 
     async def _revise(self, point: CentralPoint) -> None:
         with _unique():
-            await self._points.revise(point)
-        await self._tell(point)
+            await self._points.revise_last(point, self._fact(point))
 
-    async def _tell(self, point: CentralPoint) -> None:
-        fact = CentralPointChanged(
+    def _fact(self, point: CentralPoint) -> CentralPointChanged:
+        return CentralPointChanged(
             event_id=new_id(),
             revision=point.revision,
             occurred_at=self._clock.now(),
             org_id=point.org_id,
             central_id=point.id,
         )
-        await record(self._session, fact)
 
 
 def _unique() -> AbstractContextManager[None]:

@@ -7,7 +7,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.data_keys.tables import DataKey
-from control_plane.database.direct import run
+from control_plane.database.direct import run_soon
+from control_plane.database.sessions import Soon
 from control_plane.database.statements import Statement
 from control_plane.organizations.tables import Organization
 from shared.errors import NotFound
@@ -26,10 +27,16 @@ class DataKeyRepository:
 
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
+        self._expected: dict[UUID | None, Soon] = {}
+
+    def expect(self, owner: UUID | None) -> None:
+        """`held` will be asked, and may be with the next statement."""
+        self._expected[owner] = run_soon(self._session, _HELD(owner=owner))
 
     async def held(self, owner: UUID | None) -> list[WrappedDataKey]:
         """The newest last, none of which is deleted until the transaction ends."""
-        return [WrappedDataKey(*row) for row in (await run(self._session, _HELD(owner=owner)))[0]]
+        rows = await (self._expected.pop(owner, None) or run_soon(self._session, _HELD(owner=owner)))
+        return [WrappedDataKey(*row) for row in rows]
 
     async def require_living(self, org_id: UUID) -> None:
         """Keep an organization from being deleted until the transaction ends. Raises NotFound."""

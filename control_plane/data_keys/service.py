@@ -19,6 +19,10 @@ class DataKeys:
         self._keys = DataKeyRepository(session)
         self._wrapping = wrapping
 
+    def expect(self, owner: UUID | None) -> None:
+        """Call it where `sealing` or `opening` come later, and something else is asked before: in one round trip."""
+        self._keys.expect(owner)
+
     async def sealing(self, owner: UUID | None) -> DataKeyring:
         """What seals for an organization, or for None the platform, until the transaction ends. Its first data key is
         made when it has none.

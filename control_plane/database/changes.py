@@ -4,12 +4,15 @@ import re
 from collections.abc import Iterator
 from datetime import datetime
 from decimal import Decimal
+from functools import cache
 from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
 from sqlalchemy import event, inspect
-from sqlalchemy.orm import ORMExecuteState, Session
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import ORMExecuteState, PassiveFlag, Session
+from sqlalchemy.orm.attributes import get_history
 
 from shared.snapshots import SEALED_FIELD
 
@@ -40,7 +43,7 @@ class ObservedSession(Session):
     """Remembers in `info` what it flushes."""
 
 
-def take_changes(session: Session) -> list[RowChange]:
+def take_changes(session: AsyncSession) -> list[RowChange]:
     """What was changed since the transaction began, each row once, and forget it."""
     merged: dict[tuple[str, str], RowChange] = {}
     found: list[RowChange] = []
@@ -57,7 +60,7 @@ def take_changes(session: Session) -> list[RowChange]:
     return found
 
 
-def remember(session: Session, row: Any, action: Literal["insert", "update"]) -> None:
+def remember(session: AsyncSession, row: Any, action: Literal["insert", "update"]) -> None:
     """The same of a row that is about to be stored without a flush."""
     change = _change_of(row, action)
     if change is not None:
@@ -81,28 +84,56 @@ def _remember_statement(state: ORMExecuteState) -> None:
             state.session.info.setdefault(_KEY, []).append(RowChange(str(table), action))
 
 
+def changed_keys(row: Any) -> list[str]:
+    """The attributes of a stored row that have another value than is stored."""
+    return [key for key in inspect(row).committed_state if _history(row, key).added]
+
+
 def _change_of(row: Any, action: str) -> RowChange | None:
     state = inspect(row)
-    mapper = state.mapper
-    change = RowChange(str(mapper.local_table.name), action, _identity(row, mapper))
-    for column in mapper.column_attrs:
-        if column.key in _TECHNICAL:
-            continue
-        is_secret = bool(column.columns[0].info.get("is_secret"))
-        history = state.attrs[column.key].history
-        if action == "delete":
-            change.before[column.key] = masked(history.unchanged[0] if history.unchanged else None, is_secret=is_secret)
-        elif history.added:
-            change.after[column.key] = masked(history.added[0], is_secret=is_secret)
-            if action == "update":
+    table = _table_of(type(row))
+    change = RowChange(table.name, action, ":".join([str(getattr(row, key)) for key in table.identity]))
+    if action == "update":
+        for key in changed_keys(row):
+            if key in table.is_secret:
+                history = _history(row, key)
                 old = history.deleted[0] if history.deleted else None
-                change.before[column.key] = masked(old, is_secret=is_secret)
-    is_nothing = action == "update" and not change.after
-    return None if is_nothing else change
+                change.before[key] = masked(old, is_secret=table.is_secret[key])
+                change.after[key] = masked(history.added[0], is_secret=table.is_secret[key])
+        return change if change.after else None
+    for key, is_secret in table.is_secret.items():
+        if action == "delete":
+            unchanged = _history(row, key).unchanged
+            change.before[key] = masked(unchanged[0] if unchanged else None, is_secret=is_secret)
+        elif key in state.dict:
+            change.after[key] = masked(state.dict[key], is_secret=is_secret)
+    return change
 
 
-def _identity(row: Any, mapper: Any) -> str:
-    return ":".join(str(getattr(row, mapper.get_property_by_column(column).key)) for column in mapper.primary_key)
+def _history(row: Any, key: str) -> Any:
+    return get_history(row, key, PassiveFlag.PASSIVE_NO_INITIALIZE)
+
+
+class _Table(msgspec.Struct, frozen=True):
+    """`identity` and the keys of `is_secret`, whose columns an entry tells of, are names of attributes."""
+
+    name: str
+    identity: tuple[str, ...]
+    is_secret: dict[str, bool]
+
+
+@cache
+def _table_of(kind: type[Any]) -> _Table:
+    mapper = inspect(kind)
+    return _Table(
+        name=str(mapper.local_table.name),
+        identity=tuple(mapper.get_property_by_column(column).key for column in mapper.primary_key),
+        is_secret={
+            column.key: bool(column.columns[0].info.get("is_secret"))
+            for column in mapper.column_attrs
+            if column.key not in _TECHNICAL
+        },
+    )
 
 
 def masked(value: Any, *, is_secret: bool = False) -> Any:
@@ -111,6 +142,8 @@ def masked(value: Any, *, is_secret: bool = False) -> Any:
         return None
     if is_secret:
         return MASK
+    if isinstance(value, bool | int):
+        return value
     plain = _plain(value)
     size = len(msgspec.json.encode(plain))
     return f"({size} bytes)" if size > MAX_VALUE_BYTES else plain

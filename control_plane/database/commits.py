@@ -1,15 +1,17 @@
 """What must happen together with a commit but outside PostgreSQL, such as ending the sessions of a deleted user."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from control_plane.database.direct import run
-from control_plane.database.statements import COMMIT, Question
+from control_plane.database.direct import lazy_session, run
+from control_plane.database.statements import COMMIT, Question, Row
 
 _KEY = "around_commit"
+_LAST = "last"
 
 CommitAction = Callable[[], Awaitable[object]]
+Last = Callable[[], Awaitable[Sequence[Question]]]
 
 
 def around_commit(session: AsyncSession, action: CommitAction) -> None:
@@ -21,7 +23,30 @@ def around_commit(session: AsyncSession, action: CommitAction) -> None:
     session.info.setdefault(_KEY, []).append(action)
 
 
-async def commit(session: AsyncSession, last: Question | None = None) -> None:
+def last_of_all(session: AsyncSession, last: Last) -> None:
+    """Tell what will be asked right before the commit of this transaction, of which `last` is asked once."""
+    session.info[_LAST] = last
+
+
+async def run_last(session: AsyncSession, *questions: Question) -> list[list[Row]]:
+    """The rows of the answers to the last questions of a transaction, which is then over.
+
+    Everything goes in one round trip with the commit where nothing has to happen around that, so that the locks that
+    everybody takes, those of the revisions and of the audit chain, are not held while the process does something else.
+    Where it has, or nobody told what comes last, the commit is the caller's as ever.
+    """
+    lazy, last = lazy_session(session), session.info.get(_LAST)
+    if last is None or session.info.get(_KEY) or lazy.needs_orm:
+        return await run(session, *questions)
+    return (await lazy.run_and_end(*questions, *await last()))[: len(questions)]
+
+
+def is_over(session: AsyncSession) -> bool:
+    """Whether `run_last` has committed."""
+    return lazy_session(session).is_over
+
+
+async def commit(session: AsyncSession, *last: Question) -> None:
     """Commit with the actions registered by `around_commit`. `last` goes along in the same round trip; everything else
     has been flushed by whoever gives it.
     """
@@ -29,8 +54,8 @@ async def commit(session: AsyncSession, last: Question | None = None) -> None:
     for action in actions:
         await action()
     try:
-        if last is not None:
-            await run(session, last, COMMIT)
+        if last:
+            await run(session, *last, COMMIT)
         await session.commit()
     finally:
         # Also when it failed: PostgreSQL may have gone away after the commit and before its answer.

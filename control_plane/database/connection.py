@@ -3,18 +3,19 @@
 import select
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import psycopg
 from psycopg import abc, generators
 from psycopg.abc import PQGen
 from psycopg.adapt import Transformer
-from psycopg.pq import ExecStatus, Format, TransactionStatus
+from psycopg.pq import ConnStatus, ExecStatus, Format, TransactionStatus
 from psycopg.pq.abc import PGresult
-from psycopg.waiting import wait_async
+from psycopg.waiting import Ready, Wait, wait_async
 
 from control_plane.database.scopes import Scope
 from control_plane.database.statements import BEGIN, BEGIN_VIEW, COMMIT, Question, Row
+from control_plane.database.watches import Watch
 
 T = TypeVar("T")
 
@@ -39,21 +40,31 @@ class BoundedConnection(psycopg.AsyncConnection[Any]):
     _session_scope: Scope | None = None
     _known: dict[bytes, bytes]
     _last_name = 0
+    _watch: Watch | None = None
+    _poll: "select.poll | None" = None
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._known = {}
+        # One for all that is asked: it remembers how each kind of value is written and read.
+        self._transformer: abc.Transformer | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is asked, and no transaction goes on."""
+        return self.pgconn.transaction_status == TransactionStatus.IDLE
 
     @property
     def is_fresh(self) -> bool:
         """Whether it can be lent again, as far as can be told without asking: a server that was asked nothing says
         something only when it leaves.
         """
-        if self.closed or self.pgconn.transaction_status != TransactionStatus.IDLE:
+        if self.closed or not self.is_idle:
             return False
-        poll = select.poll()
-        poll.register(self.pgconn.socket, select.POLLIN)
-        return not poll.poll(0)
+        if self._poll is None:
+            self._poll = select.poll()
+            self._poll.register(self.pgconn.socket, select.POLLIN)
+        return not self._poll.poll(0)
 
     async def ask(self, question: Question) -> list[Row]:
         """The rows of one answer, in a transaction of its own that sees what the session does. One round trip."""
@@ -75,14 +86,17 @@ class BoundedConnection(psycopg.AsyncConnection[Any]):
         their number; what follows one that fails is not done.
         """
         async with self.lock:
-            if self.pgconn.transaction_status != TransactionStatus.IDLE:
+            if not self.is_idle:
                 return await self.wait(self._ask(questions))
             opening = (BEGIN,) if self.scope is None else (BEGIN, self.scope.question())
             return (await self.wait(self._ask((*opening, *questions))))[len(opening) :]
 
     def _ask(self, questions: Sequence[Question]) -> PQGen[list[list[Row]]]:
         self._check_connection_ok()
-        pgconn, transformer = self.pgconn, Transformer(self)
+        pgconn = self.pgconn
+        if self._transformer is None:
+            self._transformer = Transformer(self)
+        transformer = self._transformer
         dumped = [question.dumped(transformer) for question in questions]
         new: dict[bytes, bytes] = {}
         is_prepared: list[bool] = []
@@ -110,7 +124,9 @@ class BoundedConnection(psycopg.AsyncConnection[Any]):
         self._known.update(new)
         # What prepared a statement has no rows to give.
         answers = (result for result, prepares in zip(results, is_prepared, strict=False) if not prepares)
-        return [self._rows(result, transformer) for result in answers]
+        found = [self._rows(result, transformer) for result in answers]
+        transformer.set_pgresult(None)
+        return found
 
     @staticmethod
     def _rows(result: PGresult, transformer: abc.Transformer) -> list[Row]:
@@ -136,7 +152,7 @@ class BoundedConnection(psycopg.AsyncConnection[Any]):
                 self._session_scope = None
                 yield from self._run(self.scope.command(is_local=False))
                 self._session_scope = self.scope
-        elif self.pgconn.transaction_status == TransactionStatus.IDLE:
+        elif self.is_idle:
             yield from self._run(self._get_tx_start_command() + b"; " + self.scope.command(is_local=True))
 
     def _run(self, statements: bytes) -> PQGen[None]:
@@ -147,14 +163,43 @@ class BoundedConnection(psycopg.AsyncConnection[Any]):
                 raise psycopg.errors.error_from_result(result, encoding=self.pgconn._encoding)
 
     async def wait(self, gen: PQGen[T], interval: float = ANSWER_SECONDS, timeout: float | None = None) -> T:
-        seconds = self.answer_seconds if timeout is None else timeout
+        """`timeout` is for what is no answer: it may be long in coming, and is waited for as the driver does it."""
         try:
-            return await wait_async(gen, self.pgconn.socket, interval=interval, timeout=seconds)
+            if timeout is None:
+                return await self._answered(gen)
+            self._stop_watching()
+            return await wait_async(gen, self.pgconn.socket, interval=interval, timeout=timeout)
         except BaseException:
             # Also when the caller has left: what came back on this connection would be taken for another answer.
             if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
                 await self._give_up()
             raise
+        finally:
+            if self.pgconn.status != ConnStatus.OK:
+                self._stop_watching()
+
+    async def _answered(self, gen: PQGen[T]) -> T:
+        try:
+            wanted = next(gen)
+            if self._watch is None:
+                self._watch = Watch(self.pgconn.socket)
+            until = self._watch.in_seconds(self.answer_seconds)
+            while wanted == Wait.R:
+                await self._watch.readable(until)
+                wanted = gen.send(Ready.R)
+        except StopIteration as ended:
+            return cast("T", ended.value)
+        # More than the socket takes at once.
+        self._stop_watching()
+        return await wait_async(_resumed(gen, wanted), self.pgconn.socket, ANSWER_SECONDS, self.answer_seconds)
+
+    async def close(self) -> None:
+        self._stop_watching()
+        await super().close()
+
+    def _stop_watching(self) -> None:
+        if self._watch is not None:
+            self._watch.stop()
 
     async def _give_up(self) -> None:
         """End the statement in the server, should it still listen, so that it does not go on holding locks."""
@@ -162,4 +207,15 @@ class BoundedConnection(psycopg.AsyncConnection[Any]):
             with suppress(psycopg.Error, OSError):
                 await self.cancel_safe(timeout=CANCEL_SECONDS)
         finally:
+            self._stop_watching()
             self.pgconn.finish()
+
+
+def _resumed(gen: PQGen[T], wanted: Wait) -> PQGen[T]:
+    """The rest of what was begun and wants something."""
+    try:
+        while True:
+            ready = yield wanted
+            wanted = gen.send(ready)
+    except StopIteration as ended:
+        return cast("T", ended.value)

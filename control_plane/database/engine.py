@@ -10,11 +10,11 @@ from sqlalchemy import Connection, Dialect, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
 
-from control_plane.database.changes import ObservedSession
 from control_plane.database.connection import BoundedConnection
-from control_plane.database.scopes import NO_ORGANIZATION, scope_of
+from control_plane.database.scopes import NO_ORGANIZATION, SCOPE, scope_of
+from control_plane.database.sessions import LazySession
 
 POOL_SIZE = 16
 CONNECT_SECONDS = 3
@@ -22,8 +22,6 @@ IDLE_SECONDS = 10.0
 """How long a connection may have been idle and still be lent unasked."""
 
 _RETURNED = "returned"
-SCOPE = "scope"
-"""The execution option that holds a `Scope`."""
 
 
 def create_engine(postgres_url: str) -> AsyncEngine:
@@ -37,6 +35,8 @@ def create_engine(postgres_url: str) -> AsyncEngine:
         pool_size=POOL_SIZE,
         max_overflow=POOL_SIZE,
         pool_timeout=5,
+        # `_reset` does it, for those that need it.
+        pool_reset_on_return=None,
         # Errors are logged, and a statement's values hold password hashes, sealed keys and what people wrote.
         hide_parameters=True,
         connect_args={
@@ -46,6 +46,7 @@ def create_engine(postgres_url: str) -> AsyncEngine:
         },
     )
     event.listen(engine.sync_engine, "begin", _take_scope)
+    event.listen(engine.sync_engine, "reset", _reset)
     event.listen(engine.sync_engine, "checkin", _forget_scope)
     event.listen(engine.sync_engine, "checkout", partial(_test, engine.dialect))
     return engine
@@ -63,13 +64,20 @@ class Database:
         self._engine = engine
 
     def __call__(self, org_id: UUID | None = None) -> AsyncSession:
-        return AsyncSession(scoped(self._engine, org_id), expire_on_commit=False, sync_session_class=ObservedSession)
+        return LazySession(self._engine, org_id)
 
 
 def _take_scope(connection: Connection) -> None:
     driver = connection.connection.driver_connection
     assert isinstance(driver, BoundedConnection)  # noqa: S101 - the engine makes no others
     driver.scope = connection.get_execution_options().get(SCOPE, NO_ORGANIZATION)
+
+
+def _reset(dbapi_connection: Any, _: ConnectionPoolEntry, state: PoolResetState) -> None:
+    """Take back what was begun and not committed. To ask the server for it costs a round trip, or the looking whether
+    it would: most connections come back without."""
+    if state.asyncio_safe and not dbapi_connection.driver_connection.is_idle:
+        dbapi_connection.rollback()
 
 
 def _forget_scope(dbapi_connection: Any, record: ConnectionPoolEntry) -> None:

@@ -2,7 +2,6 @@
 changed of them. For tables with the columns of `Identified`, `Timestamped` and `Revised`.
 """
 
-from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import Any, TypeVar, cast
 
@@ -10,15 +9,18 @@ import msgspec
 from sqlalchemy import JSON, bindparam, insert, inspect, literal_column, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import make_transient, make_transient_to_detached
+from sqlalchemy.orm.attributes import set_committed_value
 
 from control_plane.database.base import Base
-from control_plane.database.changes import remember
-from control_plane.database.direct import run, run_with_company
+from control_plane.database.changes import changed_keys, remember
+from control_plane.database.commits import run_last
+from control_plane.database.direct import is_flushed, lazy_session, run, run_soon
 from control_plane.database.revisions import NEXT, next_revision
-from control_plane.database.statements import Row, Statement
+from control_plane.database.statements import Question, Row, Statement
 
 T = TypeVar("T", bound=Base)
-Run = Callable[..., Awaitable[list[list[Row]]]]
+
+_STAMPS = ("revision", "updated_at")
 
 
 @lru_cache
@@ -29,69 +31,81 @@ def columns_of(table: type[Base]) -> tuple[Any, ...]:
 
 def opened(session: AsyncSession, table: type[T], values: Row) -> T:
     """The row as a `select` of the session's own would give it, of the values of `columns_of`."""
-    row = table(**{column.key: value for column, value in zip(columns_of(table), values, strict=True)})
-    known = session.sync_session.identity_map.get(inspect(table).identity_key_from_instance(row))
+    lazy = lazy_session(session)
+    loaded = dict(zip(_keys_of(table), values, strict=True))
+    known = lazy.kept(table, tuple([loaded[key] for key in _identity_keys(table)]))
     if known is not None:
+        # Since a rollback it may not be known what they are.
+        for key in inspect(known).expired_attributes & loaded.keys():
+            set_committed_value(known, key, loaded[key])
         return known
+    # As the ORM makes one of a row that it has loaded: nothing of it is a change.
+    row: T = inspect(table).class_manager.new_instance()
+    vars(row).update(loaded)
     make_transient_to_detached(row)
-    session.add(row)
-    return row
+    return lazy.keep(row)
 
 
-async def revise(session: AsyncSession, row: Base, *, is_last: bool) -> None:
+async def revise(session: AsyncSession, row: Base) -> None:
     """Give a row the next revision, as `next_revision`, and store it with everything that is not stored yet. All that
     is changed of a row that was there before is one round trip.
 
-    `is_last` says that the transaction locks nothing after it, and may take the end of the audit chain along: whoever
-    waits for that holds other locks.
-
     Raises IntegrityError.
     """
-    its, state = cast("Any", row), inspect(row)
-    # The lock would otherwise begin with a flush of what is not complete yet.
-    with session.no_autoflush:
-        if state.persistent:
-            # What is flushed below locks what it refers to.
-            is_alone = is_last and not (session.new or session.deleted)
-            await _update(session, its, state, run_with_company if is_alone else run)
-        else:
-            its.revision = await next_revision(session)
-    if session.new or session.dirty or session.deleted:
+    if inspect(row).has_identity:
+        remember(session, row, "update")
+        _, [values] = await run(session, NEXT(), _update(session, row))
+        vars(row).update(zip(_STAMPS, values, strict=True))
+    else:
+        # The lock would otherwise begin with a flush of what is not complete yet.
+        with session.no_autoflush:
+            cast("Any", row).revision = await next_revision(session)
+    if not is_flushed(session):
         await session.flush()
 
 
-async def store(session: AsyncSession, row: Base) -> None:
-    """Store a new row that no session knows yet; from then on it is one of this session's. One round trip, after which
-    the transaction locks nothing: it may take the end of the audit chain along.
+async def revise_last(session: AsyncSession, row: Base, *also: Question) -> None:
+    """The same for the last row that the transaction changes, which `run_last` then ends unless the row is a new one.
+    `also` is asked with the new revision.
 
     Raises IntegrityError.
     """
-    remember(session.sync_session, row, "insert")
+    if not inspect(row).has_identity:
+        await revise(session, row)
+        for question in also:
+            run_soon(session, question)
+        return
+    remember(session, row, "update")
+    _, [values], *_ = await run_last(session, NEXT(), _update(session, row), *also)
+    vars(row).update(zip(_STAMPS, values, strict=True))
+
+
+async def store_last(session: AsyncSession, row: Base) -> None:
+    """Store a new row that no session knows yet, the last that the transaction changes, which `run_last` then ends.
+
+    Raises IntegrityError.
+    """
+    remember(session, row, "insert")
     state: Any = inspect(row)
     for key, column in _defaults(type(row)):
         if key not in state.dict:
             setattr(row, key, column.default.arg if column.default.is_scalar else column.default.arg(None))
-    given = [column.key for column in columns_of(type(row)) if column.key in state.dict]
+    given = [key for key in _keys_of(type(row)) if key in state.dict]
     stored, returned = _insertion(type(row), tuple(given))
-    [[values]] = await run_with_company(session, stored(**{key: _written(state, key) for key in given}))
-    for key, value in zip(returned, values, strict=True):
-        setattr(row, key, value)
+    [[values]] = await run_last(session, stored(**{key: _written(state, key) for key in given}))
+    vars(row).update(zip(returned, values, strict=True))
     make_transient_to_detached(row)
-    session.add(row)
+    lazy_session(session).keep(row)
 
 
-async def _update(session: AsyncSession, row: Any, state: Any, run: Run) -> None:
-    remember(session.sync_session, row, "update")
-    changed = sorted(key for key in state.committed_state if state.attrs[key].history.added)
-    values = {key: _written(state, key) for key in changed}
-    table: type[Base] = type(row)
-    stored = _statement(table, tuple(changed))(row_id=row.id, **values)
-    _, [(revision, updated_at)] = await run(session, NEXT(), stored)
-    row.revision, row.updated_at = revision, updated_at
-    # The session's state of it is now what was stored.
+def _update(session: AsyncSession, row: Any) -> Question:
+    """What stores it. The session takes that for done: where it fails, so does the transaction."""
+    state = inspect(row)
+    values = {key: _written(state, key) for key in sorted(changed_keys(row))}
     make_transient(row)
     make_transient_to_detached(row)
-    session.add(row)
+    lazy_session(session).keep(row)
+    return _statement(type(row), tuple(values))(row_id=row.id, **values)
 
 
 def _written(state: Any, key: str) -> Any:
@@ -110,7 +124,18 @@ def _statement(of: type[Base], changed: tuple[str, ...]) -> Statement:
         **{key: bindparam(key) for key in changed},
     }
     stored = update(table).where(table.id == bindparam("row_id")).values(values)
-    return Statement(stored.returning(table.revision, table.updated_at))
+    return Statement(stored.returning(*(getattr(table, name) for name in _STAMPS)))
+
+
+@lru_cache
+def _keys_of(table: type[Base]) -> tuple[str, ...]:
+    return tuple(column.key for column in columns_of(table))
+
+
+@lru_cache
+def _identity_keys(table: type[Base]) -> tuple[str, ...]:
+    mapper = inspect(table)
+    return tuple(mapper.get_property_by_column(column).key for column in mapper.primary_key)
 
 
 @lru_cache

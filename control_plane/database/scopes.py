@@ -13,6 +13,9 @@ from control_plane.database.statements import Question
 
 TENANT_ROLE = "cadence_tenant"
 PLATFORM_ROLE = "cadence_platform"
+SCOPE = "scope"
+"""The execution option of an engine that holds a `Scope`."""
+
 _TAKE = b"SELECT set_config('role', $1, true), set_config('app.org_id', $2, true)"
 
 

@@ -104,9 +104,10 @@ async def _authenticate(connection: Connection) -> Principal:
     )
     connection.scope["state"]["principal"] = principal
     connection.scope["state"]["admission"] = principal.admission
-    structlog.contextvars.bind_contextvars(user_id=str(principal.user_id))
+    logged = {"user_id": str(principal.user_id)}
     if principal.api_key:
-        structlog.contextvars.bind_contextvars(api_key_id=str(principal.api_key.key_id))
+        logged["api_key_id"] = str(principal.api_key.key_id)
     if principal.grant.org_id:
-        structlog.contextvars.bind_contextvars(org_id=str(principal.grant.org_id))
+        logged["org_id"] = str(principal.grant.org_id)
+    structlog.contextvars.bind_contextvars(**logged)
     return principal

@@ -72,9 +72,11 @@ async def replay_or_claim(request: AnyRequest) -> Response[Any] | None:
 
     Raises InvalidRequest, IdempotencyKeyReused, Conflict.
     """
+    if not honours_idempotency_key(request.route_handler):
+        return None
     given = request.headers.get("idempotency-key")
     principal = request.scope["state"].get("principal")
-    if given is None or not isinstance(principal, Principal) or not honours_idempotency_key(request.route_handler):
+    if given is None or not isinstance(principal, Principal):
         return None
     if not _ACCEPTABLE.fullmatch(given):
         message = "1 to 255 printable ASCII characters without spaces"
@@ -112,6 +114,9 @@ class IdempotentAnswers:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope.get("method") != "POST":
+            await self._app(scope, receive, send)
+            return
         held: list[Message] = []
 
         async def hold(message: Message) -> None:

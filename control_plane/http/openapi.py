@@ -69,8 +69,9 @@ def documented(*errors: type[DomainError], keeps_secret: bool = False, also: str
 
 def honours_idempotency_key(handler: HTTPRouteHandler) -> bool:
     """POSTs of somebody known, except those whose answers may not be kept."""
-    is_public = any(guard is public for guard in handler.resolve_guards())
-    return "POST" in handler.http_methods and not is_public and not handler.opt.get(_KEEPS_SECRET)
+    if "POST" not in handler.http_methods or handler.opt.get(_KEEPS_SECRET):
+        return False
+    return not any(guard is public for guard in handler.resolve_guards())
 
 
 def openapi_config(version: str) -> OpenAPIConfig:

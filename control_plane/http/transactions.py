@@ -1,12 +1,13 @@
 """One transaction per request."""
 
 from collections.abc import AsyncIterator
+from functools import partial
 
 from litestar.di import NamedDependency
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from control_plane.audit.recording import entry_of_changes, expect_changes
-from control_plane.database.commits import commit
+from control_plane.audit.recording import entry_of_changes
+from control_plane.database.commits import commit, is_over, last_of_all
 from control_plane.http.bodies import AnyRequest
 from control_plane.wiring import Resources
 
@@ -22,7 +23,7 @@ async def provide_session(request: AnyRequest, resources: NamedDependency[Resour
     connection is taken before the first statement.
     """
     async with resources.database(request.path_params.get("org_id")) as session:
-        expect_changes(request.scope, session)
+        last_of_all(session, partial(entry_of_changes, request, session))
         yield session
         if not session.info.get(_IS_FINISHED):
             await finish(request, session)
@@ -32,5 +33,6 @@ async def finish(request: AnyRequest, session: AsyncSession) -> None:
     """Commit before the handler is done, for one that then waits for others to see it. It holds no connection while it
     waits, and writes nothing more.
     """
-    await commit(session, await entry_of_changes(request, session))
+    if not is_over(session):
+        await commit(session, *await entry_of_changes(request, session))
     session.info[_IS_FINISHED] = True

@@ -8,7 +8,7 @@ from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.database.direct import run
-from control_plane.database.rows import store
+from control_plane.database.rows import store_last
 from control_plane.database.statements import Statement
 from control_plane.llm_configs.records import COLUMNS, LLMConfigRecord
 from control_plane.llm_configs.tables import LLMConfig
@@ -72,6 +72,6 @@ class LLMConfigRepository:
         )
         return (await self._session.execute(query)).scalars().all()
 
-    async def add(self, config: LLMConfig) -> None:
-        """Raises IntegrityError."""
-        await store(self._session, config)
+    async def add_last(self, config: LLMConfig) -> None:
+        """Store a new one and end the transaction. Raises IntegrityError."""
+        await store_last(self._session, config)

@@ -60,6 +60,7 @@ class LLMConfigService:
         """Raises InvalidRequest, ModelAddressRefused, AlreadyExists, QuotaReached."""
         self._check_base_url(body.provider, body.base_url)
         _check_options(body.provider, body.additional_config)
+        self._keys.expect(org_id)
         await self._quota.check("llm_configs", org_id)
         config = LLMConfig(
             id=new_id(),
@@ -73,7 +74,7 @@ class LLMConfigService:
         )
         await self._seal(config, body.api_key)
         with _unique():
-            await self._configs.add(config)
+            await self._configs.add_last(config)
         return config
 
     async def get(self, org_id: UUID, config_id: UUID) -> LLMConfig:

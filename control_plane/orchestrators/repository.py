@@ -1,6 +1,7 @@
 """Queries that change or rebuild instances. What callers only look at is read by `reading`."""
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import cast
 from uuid import UUID
 
@@ -12,9 +13,10 @@ from control_plane.central_points.tables import CentralPoint
 from control_plane.database.base import revision_sequence
 from control_plane.database.direct import run
 from control_plane.database.locks import definitions_lock
-from control_plane.database.rows import columns_of, opened, revise
+from control_plane.database.rows import columns_of, opened, revise, revise_last
 from control_plane.database.statements import Statement
 from control_plane.database.violations import taken, violations
+from control_plane.events.outbox import recorded_with
 from control_plane.llm_configs.tables import LLMConfig
 from control_plane.orchestrators import parts
 from control_plane.orchestrators.definition import Definition
@@ -24,6 +26,7 @@ from control_plane.plugins.tables import OrgPlugin, SystemPlugin
 from control_plane.settings.cascade import Cascade
 from control_plane.settings.repository import SettingsRepository
 from shared.errors import NotFound, OrchestratorDeactivated
+from shared.events import AnyEvent
 from shared.frameworks import Provider
 from shared.snapshots import PluginSource
 
@@ -94,10 +97,18 @@ class OrchestratorRepository:
         """Stored with the next flush."""
         self._session.add(row)
 
-    async def revise(self, row: Orchestrator, *, is_last: bool) -> None:
-        """Store it at its next revision; the transaction changes nothing after the last. Raises AlreadyExists."""
-        with violations({"uq_orchestrator_instances_name_living": taken("name", "this name")}):
-            await revise(self._session, row, is_last=is_last)
+    async def revise(self, row: Orchestrator) -> None:
+        """Store it at its next revision. Raises AlreadyExists."""
+        with _unique():
+            await revise(self._session, row)
+
+    async def revise_last(self, row: Orchestrator, told: AnyEvent) -> None:
+        """The same of the last one that the transaction changes, of whose revision `told` tells.
+
+        Raises AlreadyExists.
+        """
+        with _unique():
+            await revise_last(self._session, row, recorded_with(told))
 
     async def use_plugins(self, instance_id: UUID, plugins: Sequence[CatalogueEntry]) -> None:
         """Replace the instance's plugins."""
@@ -246,3 +257,7 @@ def _living(row: Orchestrator | None) -> Orchestrator:
     if row.status == "inactive":
         raise OrchestratorDeactivated
     return row
+
+
+def _unique() -> AbstractContextManager[None]:
+    return violations({"uq_orchestrator_instances_name_living": taken("name", "this name")})

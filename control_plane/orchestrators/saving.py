@@ -34,7 +34,7 @@ class DefinitionSaver:
         self._clock = clock
 
     async def save(self, definition: Definition, fact: Fact, *, is_last: bool = True) -> UUID:
-        """The id of the operation that workers are told of. The transaction changes nothing after the last.
+        """The id of the operation that workers are told of. The last one ends the transaction where it can.
 
         Raises AlreadyExists.
         """
@@ -43,8 +43,9 @@ class DefinitionSaver:
 
     async def bump(self, row: Orchestrator, fact: Fact, *, is_last: bool = True) -> UUID:
         """The same for a change that what is built does not depend on: status, tier, intent. Raises AlreadyExists."""
-        await self._orchestrators.revise(row, is_last=is_last)
         operation_id = new_id()
+        if not is_last:
+            await self._orchestrators.revise(row)
         about: dict[str, Any] = {
             "event_id": new_id(),
             "revision": row.revision,
@@ -55,7 +56,11 @@ class DefinitionSaver:
         }
         if fact is OrchestratorLoad:
             about["tier"] = row.tier
-        await record(self._session, fact(**about))
+        event = fact(**about)
+        if is_last:
+            await self._orchestrators.revise_last(row, event)
+        else:
+            await record(self._session, event)
         return operation_id
 
     async def rebuild_users_of_llm_config(self, config_id: UUID) -> None:

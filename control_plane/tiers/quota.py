@@ -19,8 +19,7 @@ class Quota:
         tier, limit = await self._tiers.limit_of(org_id, what)
         if limit is None:
             return
-        await self._tiers.lock_count(org_id, what)
-        if await self._tiers.count(org_id, what) >= limit:
+        if await self._tiers.count_alone(org_id, what) >= limit:
             raise QuotaReached(f"the tier {tier} has room for {limit} {what.replace('_', ' ')}")
 
     async def tier(self, org_id: UUID) -> Tier:

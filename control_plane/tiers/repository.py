@@ -1,6 +1,7 @@
 """Queries for tiers, and for how much an organization has of what they limit."""
 
 from collections.abc import Sequence
+from functools import cache
 from uuid import UUID
 
 from sqlalchemy import ScalarSelect, bindparam, distinct, func, literal, select, text
@@ -15,7 +16,7 @@ from control_plane.tiers.tables import Tier
 from shared.errors import NotFound
 
 _QUOTAS = 0x0CADE4D3
-_LOCK = text("SELECT pg_advisory_xact_lock(:quotas, hashtext(:what))")
+_LOCK = Statement(text("SELECT pg_advisory_xact_lock(:quotas, hashtext(:what))").bindparams(quotas=_QUOTAS))
 _OF_ORGANIZATION = (
     select(Tier)
     .join(Organization, Organization.tier == Tier.name)
@@ -61,29 +62,35 @@ class TierRepository:
         [(name, limit)] = rows
         return name, limit
 
-    async def lock_count(self, org_id: UUID, what: Counted) -> None:
-        """Nobody else makes one of these in the organization until the transaction ends."""
-        await self._session.execute(_LOCK, {"quotas": _QUOTAS, "what": f"{what}:{org_id}"})
-
-    async def count(self, org_id: UUID, what: Counted) -> int:
-        return int((await self._session.execute(select(_counted(org_id, what)))).scalar_one())
+    async def count_alone(self, org_id: UUID, what: Counted) -> int:
+        """How many of these the organization has; nobody else makes one until the transaction ends."""
+        _, [(number,)] = await run(self._session, _LOCK(what=f"{what}:{org_id}"), _count_of(what)(org_id=org_id))
+        return int(number)
 
     async def counts(self, org_id: UUID) -> dict[Counted, int]:
         """Of everything, in one query."""
-        row = (await self._session.execute(select(*(_counted(org_id, what).label(what) for what in COUNTED)))).one()
+        numbers = (_counted(what).label(what) for what in COUNTED)
+        row = (await self._session.execute(select(*numbers), {"org_id": org_id})).one()
         return {what: int(getattr(row, what)) for what in COUNTED}
 
     async def flush(self) -> None:
         await self._session.flush()
 
 
-def _counted(org_id: UUID, what: Counted) -> ScalarSelect[int]:
-    """Deleted things and deactivated orchestrators do not count, and a plugin is one in all its versions."""
+@cache
+def _count_of(what: Counted) -> Statement:
+    return Statement(select(_counted(what)))
+
+
+def _counted(what: Counted) -> ScalarSelect[int]:
+    """Those of `org_id`. Deleted things and deactivated orchestrators do not count, and a plugin is one in all its
+    versions.
+    """
     table = Base.metadata.tables.get(_TABLES[what])
     if table is None:
         return select(literal(0)).scalar_subquery()
     number = func.count(distinct(table.c.pid)) if what == "plugins" else func.count()
-    query = select(number).select_from(table).where(table.c.org_id == org_id)
+    query = select(number).select_from(table).where(table.c.org_id == bindparam("org_id"))
     if "is_deleted" in table.c:
         query = query.where(table.c.is_deleted.is_(False))
     if what == "orchestrators":

@@ -1,9 +1,25 @@
 """Where the limits are in Redis. What is counted of an organization carries its id."""
 
 from datetime import datetime
+from functools import lru_cache
 from uuid import UUID
 
 TIERS_GENERATION = "limits_generation:tiers"
+
+
+@lru_cache(maxsize=4096)
+def of_request(org_id: UUID | None, kind: str, caller: str) -> tuple[str, ...]:
+    """All that a request is decided by, but for what is counted by the month."""
+    return (
+        limits_key(org_id),
+        TIERS_GENERATION,
+        org_generation(org_id),
+        bucket(org_id, kind),
+        bucket(org_id, kind, caller),
+        bucket(None, "api", caller),
+        runs(org_id),
+        reserved(org_id),
+    )
 
 
 def limits_key(org_id: UUID | None) -> str:

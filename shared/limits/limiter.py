@@ -166,18 +166,7 @@ class Limiter:
         found = cast(
             "list[bytes | None]",
             await self._admit(
-                keys=[
-                    *who,
-                    keys.limits_key(org_id),
-                    keys.TIERS_GENERATION,
-                    keys.org_generation(org_id),
-                    keys.bucket(org_id, charge.kind),
-                    keys.bucket(org_id, charge.kind, asked.caller),
-                    keys.bucket(None, "api", asked.caller),
-                    keys.runs(org_id),
-                    keys.reserved(org_id),
-                    keys.spent(org_id, now),
-                ],
+                keys=[*who, *keys.of_request(org_id, charge.kind, asked.caller), keys.spent(org_id, now)],
                 args=[
                     charge.kind,
                     subject,

@@ -2,6 +2,7 @@
 
 import ipaddress
 from collections.abc import Iterable
+from functools import lru_cache
 
 IPV6_SITE_BITS = 64
 """What one household or machine gets; a limit on single IPv6 addresses would be none."""
@@ -9,6 +10,7 @@ IPV6_SITE_BITS = 64
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
+@lru_cache(maxsize=1024)
 def parse_address(text: str) -> Address | None:
     try:
         return ipaddress.ip_address(text)

@@ -7,6 +7,7 @@ change fails instead of leaving a stale grant alive.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from functools import lru_cache
 from typing import Literal, cast
 from uuid import UUID
 
@@ -133,7 +134,7 @@ class GrantCache:
 
     def keys(self, user_id: UUID, org_id: UUID | None) -> tuple[str, str, str]:
         """What `read` wants the values of, for a caller who has more to ask Redis in the same round trip."""
-        return f"perms:{user_id}:{org_id or '-'}", _user_generation(user_id), org_generation(org_id)
+        return _keys(user_id, org_id)
 
     async def read(self, user_id: UUID, org_id: UUID | None, values: Sequence[bytes | None]) -> Grant:
         """What `get` returns, out of the values of its `keys`."""
@@ -167,6 +168,11 @@ class GrantInvalidator:
 
     async def organization_changed(self, org_id: UUID) -> None:
         await self._redis.incr(org_generation(org_id))
+
+
+@lru_cache(maxsize=4096)
+def _keys(user_id: UUID, org_id: UUID | None) -> tuple[str, str, str]:
+    return f"perms:{user_id}:{org_id or '-'}", _user_generation(user_id), org_generation(org_id)
 
 
 def _user_generation(user_id: UUID) -> str:

@@ -114,5 +114,9 @@ async def data_keyring(wrapping: KeyWrapping, keys: tuple[WrappedDataKey, ...]) 
 
     Raises SecretUnreadable, KeyServiceUnavailable.
     """
-    unwrapped = await asyncio.gather(*(wrapping.unwrap(key) for key in keys))
+    if len(keys) == 1:
+        # Nearly all have one, and a task for it would cost as much as the unwrapping.
+        unwrapped = [await wrapping.unwrap(keys[0])]
+    else:
+        unwrapped = await asyncio.gather(*(wrapping.unwrap(key) for key in keys))
     return DataKeyring(dict(zip((key.id for key in keys), unwrapped, strict=True)), older=wrapping.older)

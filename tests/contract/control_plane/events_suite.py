@@ -12,6 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
 from control_plane.database.connection import BoundedConnection
+from control_plane.database.engine import Database
 from control_plane.database.revisions import next_revision
 from control_plane.events.outbox import record
 from control_plane.events.publisher import publisher_for
@@ -107,7 +108,7 @@ class EventsSuite(ABC):
         """Changes that each commit with their event; the events' ids."""
         made: list[UUID] = []
         for _ in range(count):
-            async with AsyncSession(engine) as session:
+            async with Database(engine)() as session:
                 made.append((await self._change(session, instance_id)).event_id)
                 await session.commit()
         return made
@@ -148,7 +149,7 @@ class EventsSuite(ABC):
     ) -> None:
         inbox = Inbox()
         async with relaying(postgres_url, broker_url), self.listening(broker_url, "worker-one", inbox):
-            async with AsyncSession(engine) as session:
+            async with Database(engine)() as session:
                 undone = await self._change(session)
                 await session.rollback()
             (told,) = await self.commit(engine, 1)

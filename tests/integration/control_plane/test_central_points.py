@@ -5,10 +5,11 @@ from uuid import UUID
 
 import httpx
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text
 
 from control_plane.events.tables import OutboxEvent
 from control_plane.wiring import Resources
+from shared.errors import AlreadyExists
 from shared.events import CentralPointChanged, decode_event
 from shared.ids import new_id
 from tests.integration.control_plane.callers import Caller, World
@@ -152,7 +153,27 @@ async def test_a_change_of_a_point_is_an_event_in_the_same_transaction(
         rows = await session.execute(select(OutboxEvent.payload).order_by(OutboxEvent.sequence))
         told = [event for raw in rows.scalars() if isinstance(event := decode_event(raw), CentralPointChanged)]
     assert [str(event.central_id) for event in told] == [made["central_id"]] * 2, "one refused change tells nothing"
-    assert told[0].revision == made["revision"] < told[1].revision
+    changed = (await shop.admin.get(at(shop, made))).json()
+    assert told[0].revision == made["revision"] < told[1].revision == changed["revision"]
+
+
+async def test_a_change_that_is_refused_when_it_is_stored_leaves_no_trace_of_itself(
+    shop: Workshop, made: dict[str, Any], resources: Resources
+) -> None:
+    other = await shop.central_point(made["instance_id"])
+    async with resources.database() as session:
+        before = (await session.execute(select(func.count()).select_from(OutboxEvent))).scalar_one()
+    for answer in (
+        await shop.admin.patch(at(shop, made), {"name": other["name"]}),
+        await shop.admin.post(
+            f"{shop.tenant.path}/central-points", {"name": other["name"], "instance_id": made["instance_id"]}
+        ),
+    ):
+        assert (answer.status_code, answer.json()["code"]) == (409, AlreadyExists.code)
+        entry = (await shop.admin.get(f"{shop.tenant.path}/audit?limit=1")).json()["items"][0]
+        assert (entry["refused_with"], entry["changes"]) == (409, [])
+    async with resources.database() as session:
+        assert (await session.execute(select(func.count()).select_from(OutboxEvent))).scalar_one() == before
 
 
 async def test_a_swap_is_in_the_audit_log_with_both_orchestrators(shop: Workshop, made: dict[str, Any]) -> None:

@@ -10,8 +10,9 @@ from uuid import UUID
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from control_plane.database.engine import Database
 from control_plane.events.background import relay_running
 from control_plane.events.outbox import record
 from tests.contract.control_plane import test_events_on_nats as on_nats
@@ -28,7 +29,7 @@ async def engine(postgres_owner_url: str) -> AsyncIterator[AsyncEngine]:
 
 
 async def commit_event(engine: AsyncEngine) -> UUID:
-    async with AsyncSession(engine) as session:
+    async with Database(engine)() as session:
         event = reload_event()
         await record(session, event)
         await session.commit()

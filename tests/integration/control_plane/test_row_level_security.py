@@ -13,9 +13,8 @@ from sqlalchemy import Connection, Table, event, select, text, update
 from sqlalchemy.exc import DBAPIError
 
 from control_plane.database.connection import BoundedConnection
-from control_plane.database.engine import SCOPE
 from control_plane.database.metadata import metadata
-from control_plane.database.scopes import Scope
+from control_plane.database.scopes import SCOPE, Scope
 from control_plane.database.statements import Question, Row
 from control_plane.llm_configs.tables import LLMConfig
 from control_plane.orchestrators.tables import Orchestrator, OrchestratorLLMConfig, OrchestratorPlugin
