@@ -130,11 +130,13 @@ class World:
 
     async def member(self, org_id: str, *, is_admin: bool = False) -> Caller:
         """A new user in the organization, logged in."""
-        root, caller = await self.sys_admin(), await self.user()
-        body = {"user_id": str(caller.user_id), "is_admin": is_admin}
-        answer = await root.post(f"/api/orgs/{org_id}/members", body)
+        root = await self.sys_admin()
+        self._count += 1
+        username = f"user{self._count}"
+        body = {"username": username, "password": PASSWORD, "is_admin": is_admin}
+        answer = await root.post(f"/api/admin/orgs/{org_id}/users", body)
         assert answer.status_code == 201, answer.text
-        return caller
+        return await self._with_session(UUID(answer.json()["user_id"]), username)
 
     async def tenant(self) -> Tenant:
         org_id = await self.organization()
