@@ -7,21 +7,21 @@ from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.central_points.tables import CentralPoint
-from control_plane.database.direct import run
+from control_plane.database.direct import look, run
 from control_plane.database.locks import definitions_lock
-from control_plane.database.rows import columns_of, opened, revise_last, store_last
+from control_plane.database.rows import Pages, columns_of, opened, revise_last, store_last
 from control_plane.database.statements import Statement
 from control_plane.events.outbox import recorded_with
 from control_plane.orchestrators.tables import Orchestrator
 from shared.errors import NotFound
 from shared.events import AnyEvent
 
-_POINT = select(CentralPoint).where(
-    CentralPoint.org_id == bindparam("its_org_id"),
-    CentralPoint.id == bindparam("its_id"),
-    CentralPoint.is_deleted.is_(False),
+_LIVING = select(*columns_of(CentralPoint)).where(
+    CentralPoint.org_id == bindparam("its_org_id"), CentralPoint.is_deleted.is_(False)
 )
-_POINT_FOR_UPDATE = Statement(_POINT.with_only_columns(*columns_of(CentralPoint)).with_for_update())
+_POINT = Statement(_LIVING.where(CentralPoint.id == bindparam("its_id")))
+_POINT_FOR_UPDATE = Statement(_LIVING.where(CentralPoint.id == bindparam("its_id")).with_for_update())
+_PAGES = Pages(CentralPoint, _LIVING)
 
 
 class CentralPointRepository:
@@ -32,11 +32,10 @@ class CentralPointRepository:
 
     async def get(self, org_id: UUID, central_id: UUID) -> CentralPoint:
         """Raises NotFound."""
-        found = await self._session.execute(_POINT, {"its_org_id": org_id, "its_id": central_id})
-        point = found.scalar_one_or_none()
-        if point is None:
+        found = await look(self._session, _POINT(its_org_id=org_id, its_id=central_id))
+        if not found:
             raise NotFound
-        return point
+        return opened(self._session, CentralPoint, found[0])
 
     async def get_for_change(self, org_id: UUID, central_id: UUID) -> CentralPoint:
         """One that nobody else changes until the transaction ends, and neither the orchestrators that it may point at.
@@ -55,15 +54,8 @@ class CentralPointRepository:
 
     async def page(self, org_id: UUID, *, after: UUID | None, limit: int) -> Sequence[CentralPoint]:
         """One more than `limit`, to tell whether there are more."""
-        query = (
-            select(CentralPoint)
-            .where(CentralPoint.org_id == org_id, CentralPoint.is_deleted.is_(False))
-            .order_by(CentralPoint.id)
-            .limit(limit + 1)
-        )
-        if after is not None:
-            query = query.where(CentralPoint.id > after)
-        return (await self._session.execute(query)).scalars().all()
+        rows = await look(self._session, _PAGES.question(after=after, limit=limit, its_org_id=org_id))
+        return [opened(self._session, CentralPoint, row) for row in rows]
 
     async def can_be_pointed_at(self, org_id: UUID, instance_id: UUID) -> bool:
         """Whether it is an orchestrator of the organization that is neither deleted nor deactivated."""

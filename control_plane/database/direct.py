@@ -15,6 +15,11 @@ async def run(session: AsyncSession, *questions: Question) -> list[list[Row]]:
     return await lazy_session(session).run(*questions)
 
 
+async def look(session: AsyncSession, question: Question) -> list[Row]:
+    """The same for who only reads, and needs no transaction for it. Raises DBAPIError."""
+    return await lazy_session(session).look(question)
+
+
 def run_soon(session: AsyncSession, question: Question) -> Soon:
     """Together with the next one that is run, at the latest before the commit. Not for what may be refused, and not
     where part of the transaction may be taken back. Who awaits it gets the rows of the answer.

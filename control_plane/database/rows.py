@@ -4,9 +4,10 @@ changed of them. For tables with the columns of `Identified`, `Timestamped` and 
 
 from functools import lru_cache
 from typing import Any, TypeVar, cast
+from uuid import UUID
 
 import msgspec
-from sqlalchemy import JSON, bindparam, insert, inspect, literal_column, update
+from sqlalchemy import JSON, BigInteger, Select, bindparam, insert, inspect, literal_column, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import make_transient, make_transient_to_detached
 from sqlalchemy.orm.attributes import set_committed_value
@@ -44,6 +45,22 @@ def opened(session: AsyncSession, table: type[T], values: Row) -> T:
     vars(row).update(loaded)
     make_transient_to_detached(row)
     return lazy.keep(row)
+
+
+class Pages:
+    """Rows of a table in the order of their ids, out of those that a query has."""
+
+    def __init__(self, table: type[T], query: Select[Any]) -> None:
+        by_id: Any = cast("Any", table).id
+        page = query.with_only_columns(*columns_of(table)).order_by(by_id).limit(bindparam("at_most", type_=BigInteger))
+        self._first = Statement(page)
+        self._next = Statement(page.where(by_id > bindparam("after")))
+
+    def question(self, *, after: UUID | None, limit: int, **values: Any) -> Question:
+        """One more than `limit`, to tell whether there are more."""
+        if after is None:
+            return self._first(at_most=limit + 1, **values)
+        return self._next(after=after, at_most=limit + 1, **values)
 
 
 async def revise(session: AsyncSession, row: Base) -> None:

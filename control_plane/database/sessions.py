@@ -4,7 +4,7 @@ Most changes are a few statements that go past it (`direct`), and for those a se
 its transaction and the connection that it wraps cost more than all that the statements do.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 from uuid import UUID
@@ -22,6 +22,7 @@ from control_plane.database.connection import BoundedConnection
 from control_plane.database.scopes import SCOPE, scope_of
 from control_plane.database.statements import COMMIT, Question, Row
 
+A = TypeVar("A")
 T = TypeVar("T", bound=Base)
 
 _ORM = "sync_session"
@@ -118,11 +119,26 @@ class LazySession(AsyncSession):
 
     async def run(self, *questions: Question) -> list[list[Row]]:
         """The rows of each answer, together with what waits. Raises DBAPIError."""
+        waiting, self.waiting = self.waiting, []
+        answers: list[list[Row]] = await self._asked(
+            lambda driver: driver.run(*[soon.question for soon in waiting], *questions)
+        )
+        for soon, rows in zip(waiting, answers, strict=False):
+            soon.rows = rows
+        return answers[len(waiting) :]
+
+    async def look(self, question: Question) -> list[Row]:
+        """The rows of one answer; where no transaction goes on, in one of its own that is over with it."""
+        if self.has_orm or self.waiting or self._is_in_transaction:
+            return (await self.run(question))[0]
+        rows: list[Row] = await self._asked(lambda driver: driver.look(scope_of(self._org_id), question))
+        return rows
+
+    async def _asked(self, ask: Callable[[BoundedConnection], Awaitable[A]]) -> A:
         self._require_going_on()
         driver = self._driver or await self._connected()
-        waiting, self.waiting = self.waiting, []
         try:
-            answers = await driver.run(*[soon.question for soon in waiting], *questions)
+            return await ask(driver)
         except BaseException as error:
             # Also when the caller has left: it is closed then, and nobody may take it for one to roll back on.
             if driver.closed:
@@ -130,9 +146,6 @@ class LazySession(AsyncSession):
             if isinstance(error, psycopg.Error):
                 raise _as_sqlalchemy(error, is_lost=driver.closed) from error
             raise
-        for soon, rows in zip(waiting, answers, strict=False):
-            soon.rows = rows
-        return answers[len(waiting) :]
 
     async def run_and_end(self, *questions: Question) -> list[list[Row]]:
         """The same with the commit. Nothing comes after it: the session is over."""

@@ -7,8 +7,8 @@ from sqlalchemy import ARRAY, any_, bindparam, select
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from control_plane.database.direct import run
-from control_plane.database.rows import store_last
+from control_plane.database.direct import look, run
+from control_plane.database.rows import Pages, columns_of, opened, store_last
 from control_plane.database.statements import Statement
 from control_plane.llm_configs.records import COLUMNS, LLMConfigRecord
 from control_plane.llm_configs.tables import LLMConfig
@@ -27,6 +27,15 @@ _SHARED = Statement(
 )
 
 
+_LIVING = select(*columns_of(LLMConfig)).where(
+    LLMConfig.org_id == bindparam("its_org_id"), LLMConfig.is_deleted.is_(False)
+)
+_CONFIG = Statement(_LIVING.where(LLMConfig.id == bindparam("its_id")))
+# The full lock: the weaker one of an ordinary update lets the key-share locks of `find_shared` through.
+_CONFIG_FOR_UPDATE = Statement(_LIVING.where(LLMConfig.id == bindparam("its_id")).with_for_update())
+_PAGES = Pages(LLMConfig, _LIVING)
+
+
 class LLMConfigRepository:
     """Living configs only."""
 
@@ -35,16 +44,13 @@ class LLMConfigRepository:
 
     async def get(self, org_id: UUID, config_id: UUID, *, for_update: bool = False) -> LLMConfig:
         """Raises NotFound. The lock keeps orchestrators from adopting the config until the transaction ends."""
-        query = select(LLMConfig).where(
-            LLMConfig.org_id == org_id, LLMConfig.id == config_id, LLMConfig.is_deleted.is_(False)
-        )
         if for_update:
-            # The full lock: the weaker one of an ordinary update lets the key-share locks of `find_shared` through.
-            query = query.with_for_update()
-        config = (await self._session.execute(query)).scalar_one_or_none()
-        if config is None:
+            [found] = await run(self._session, _CONFIG_FOR_UPDATE(its_org_id=org_id, its_id=config_id))
+        else:
+            found = await look(self._session, _CONFIG(its_org_id=org_id, its_id=config_id))
+        if not found:
             raise NotFound
-        return config
+        return opened(self._session, LLMConfig, found[0])
 
     async def find_shared(self, org_id: UUID, config_ids: Collection[UUID]) -> list[LLMConfigRecord]:
         """Those of the given configs that exist, held against deletion until the transaction ends."""
@@ -52,15 +58,8 @@ class LLMConfigRepository:
         return [LLMConfigRecord(*row) for row in rows]
 
     async def page(self, org_id: UUID, *, after: UUID | None, limit: int) -> Sequence[LLMConfig]:
-        query = (
-            select(LLMConfig)
-            .where(LLMConfig.org_id == org_id, LLMConfig.is_deleted.is_(False))
-            .order_by(LLMConfig.id)
-            .limit(limit + 1)
-        )
-        if after is not None:
-            query = query.where(LLMConfig.id > after)
-        return (await self._session.execute(query)).scalars().all()
+        rows = await look(self._session, _PAGES.question(after=after, limit=limit, its_org_id=org_id))
+        return [opened(self._session, LLMConfig, row) for row in rows]
 
     async def used_by(self, config_id: UUID) -> Sequence[str]:
         """The names of the orchestrators that refer to a config, deactivated ones included: they may come back."""
