@@ -1,4 +1,5 @@
-"""How Python itself was built: without profile-guided optimisation everything takes a third more CPU.
+"""How Python itself was built. Without profile-guided optimisation a plain relay of tokens takes 15 % more CPU, engines
+about 20 %, code that is all Python a third.
 
     eval "$(python -m deploy.stack.interpreter)"
 

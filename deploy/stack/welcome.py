@@ -28,8 +28,8 @@ def welcome(display: Display, directory: DataDirectory, stack: Stack, secrets: S
         display.plain(f"  {line}".rstrip())
     if better := better_one():
         display.line(
-            f"\n[dim]Python {platform.python_version()} was built here without optimisations and needs a third more CPU"
-            f" than the system's, which UV_PYTHON={better} before the command takes.[/]"
+            f"\n[dim]Python {platform.python_version()} was built here without optimisations and needs up to a third"
+            f" more CPU than the system's, which UV_PYTHON={better} before the command takes.[/]"
         )
     display.line("\n[dim]Ctrl-C stops everything; the data stays.[/]")
 

@@ -69,7 +69,7 @@ def row(
 
 def machine() -> str:
     cores, python = os.cpu_count(), platform.python_version()
-    how_built = "" if is_optimised() else " built without optimisations (another one is a third faster)"
+    how_built = "" if is_optimised() else " built without optimisations (others need less)"
     return f"{platform.system()} {platform.machine()}, {cores} cores, Python {python}{how_built}"
 
 
