@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import pytest
 
-from deploy.errors import ServerUnavailable
+from deploy.errors import ServerFailed, ServerUnavailable
 from deploy.local.server import Server
 from tests.backing.containers import container_url, engine_answers
 
@@ -44,8 +44,7 @@ def running(own: Callable[[Path], Server]) -> Iterator[Server]:
     """A server of our own with fresh data, which disappears with the block. Raises ServerUnavailable."""
     home = Path(tempfile.mkdtemp(prefix="cadence-test-"))
     try:
-        server = own(home)
-        server.start()
+        server = _started(own, home)
         try:
             yield server
         finally:
@@ -53,6 +52,20 @@ def running(own: Callable[[Path], Server]) -> Iterator[Server]:
             server.stop()
     finally:
         shutil.rmtree(home, ignore_errors=True)
+
+
+def _started(own: Callable[[Path], Server], home: Path) -> Server:
+    """A port is free when it is looked for, and somebody else's before a server has it, of which some take nine: then
+    once more, with others."""
+    try:
+        server = own(home)
+        server.start()
+    except ServerFailed:
+        again = home / "again"
+        again.mkdir()
+        server = own(again)
+        server.start()
+    return server
 
 
 def give_up(reason: str) -> NoReturn:
