@@ -3,8 +3,9 @@
 `run_lock:{org_id}:{conversation_id}` holds the id of the running run and expires unless renewed. `run_claims` lists
 every run that is going on (`{org_id}:{run_id}`) by the time until which its worker vouches for it, `run:{run_id}` says
 which worker that is and the *epoch*: one more each time the run changes hands. A worker that finds another epoch than
-its own was taken for lost, and whatever it still has to say of the run is not heard. `run_ended:{org_id}:
-{conversation_id}` holds the id of the run that had the lock last, for `ENDED_SECONDS`. All times are Redis's own.
+its own was taken for lost, and whatever it still has to say of the run is not heard.
+`run_ended:{org_id}:{conversation_id}` holds the id of the run that had the lock last, for `ENDED_SECONDS`.
+All times are Redis's own.
 """
 
 import asyncio
