@@ -1,6 +1,7 @@
 """The fixtures that every other suite stands on."""
 
 import subprocess
+from pathlib import Path
 
 import aio_pika
 import nats
@@ -8,9 +9,13 @@ import psycopg
 import pymongo
 import pytest
 from aiobotocore.session import get_session
+from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 
+from deploy.errors import ServerFailed
 from deploy.local.server import Server
+from deploy.local.valkey import Valkey
+from tests.backing.find import running
 from tests.conftest import S3Endpoint
 
 
@@ -29,6 +34,22 @@ def test_a_test_gets_a_migrated_database(postgres_url: str) -> None:
 def test_a_test_of_a_long_value_can_start_a_server(value: str | bytes) -> None:
     assert len(value) == 200_000
     assert subprocess.run(["true"], check=False).returncode == 0
+
+
+def test_a_server_that_dies_while_it_starts_is_started_once_more_elsewhere() -> None:
+    homes: list[Path] = []
+
+    class Unlucky(Valkey):
+        def start(self) -> None:
+            homes.append(self.home)
+            if len(homes) == 1:
+                raise ServerFailed("somebody took its port")
+            super().start()
+
+    with running(lambda home: Unlucky(home, is_durable=False)) as server, SyncRedis.from_url(server.url) as client:
+        assert client.ping()
+    assert len(set(homes)) == 2
+    assert not any(home.exists() for home in homes)
 
 
 def test_an_empty_database_has_no_tables(empty_postgres_url: str) -> None:
