@@ -157,7 +157,11 @@ class _Client(asyncio.Protocol):
             self._transport.close()
             return
         is_opening, self._is_opening = self._is_opening, False
-        if is_opening and (begun := _CONVERSATION.search(self._head)):
+        if is_opening:
+            if (begun := _CONVERSATION.search(self._head)) is None:
+                run.fail("no conversation to go on with")
+                self._transport.close()
+                return
             self._request = run.turn_of(begun[1])
         if self._tokens < run.load.tokens:
             told = _ERROR.search(window)
