@@ -290,6 +290,7 @@ class Worker:
         await self.pool.close()
         await self._parts.close()
         await self.control_plane.close()
+        await self.store.close()
         await self._mongo.close()
         await self.redis.aclose()
 

@@ -11,13 +11,11 @@ from pymongo import AsyncMongoClient
 from pymongo.errors import ConnectionFailure, PyMongoError
 
 from runtime_worker.conversations.documents import DOCUMENTS, OrganizationDatabase, in_database
+from runtime_worker.conversations.mongo_line import NOT_PRIMARY
 from shared.errors import NotFound, StoreUnavailable
 
 CONNECT_MS = 2_000
 OPERATION_MS = 2_500
-
-_NOT_PRIMARY = frozenset({91, 189, 10107, 11600, 11602, 13435, 13436})
-"""Server codes for "not a primary" and "shutting down": the store is away, the request is not at fault."""
 
 
 def mongo_client(url: str) -> AsyncMongoClient[dict[str, Any]]:
@@ -107,6 +105,6 @@ async def translated() -> AsyncIterator[None]:
 
 def _translate(error: Exception) -> Exception:
     is_away = isinstance(error, ConnectionFailure) or (
-        isinstance(error, PyMongoError) and (error.timeout or getattr(error, "code", None) in _NOT_PRIMARY)
+        isinstance(error, PyMongoError) and (error.timeout or getattr(error, "code", None) in NOT_PRIMARY)
     )
     return StoreUnavailable("conversations cannot be read or written right now") if is_away else error

@@ -14,16 +14,12 @@ from uuid import UUID
 
 from beanie import Document
 from pydantic import Field
-from pymongo import DESCENDING, IndexModel, WriteConcern
+from pymongo import DESCENDING, IndexModel
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
-from pymongo.read_concern import ReadConcern
 
 Database = AsyncDatabase[dict[str, Any]]
 Collection = AsyncCollection[dict[str, Any]]
-
-PRIMARY_ONLY = WriteConcern(w=1)
-AT_ONE_MOMENT = ReadConcern("snapshot")
 
 
 class OrganizationDatabase:
@@ -33,27 +29,11 @@ class OrganizationDatabase:
     def __init__(self, database: Database) -> None:
         self.database = database
         self._collections: dict[str, Collection] = {}
-        self._early: dict[str, Collection] = {}
-        self._snapshots: dict[str, Collection] = {}
 
     def collection(self, name: str) -> Collection:
         found = self._collections.get(name)
         if found is None:
             found = self._collections[name] = self.database[name]
-        return found
-
-    def early_collection(self, name: str) -> Collection:
-        """The same, answering as soon as the primary has a write."""
-        found = self._early.get(name)
-        if found is None:
-            found = self._early[name] = self.collection(name).with_options(write_concern=PRIMARY_ONLY)
-        return found
-
-    def snapshots(self, name: str) -> Collection:
-        """The same, where a question that reads from several collections reads all of them as of one moment."""
-        found = self._snapshots.get(name)
-        if found is None:
-            found = self._snapshots[name] = self.collection(name).with_options(read_concern=AT_ONE_MOMENT)
         return found
 
 
@@ -83,9 +63,9 @@ class OrganizationDocument(Document):
         return _database.get().collection(cls.collection)
 
     @classmethod
-    def early_collection(cls) -> Collection:
+    def database_name(cls) -> str:
         """Raises LookupError outside of `in_database`."""
-        return _database.get().early_collection(cls.collection)
+        return _database.get().database.name
 
 
 class ConversationDocument(OrganizationDocument):

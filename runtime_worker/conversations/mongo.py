@@ -18,7 +18,7 @@ from runtime_worker.conversations.documents import (
     OrganizationDocument,
     RunDocument,
 )
-from runtime_worker.conversations.group_writes import GroupWrites, Insert, Update, Write
+from runtime_worker.conversations.group_writes import GroupWrites, Insert, Place, Update, Write
 from runtime_worker.conversations.mapping import (
     conversation_in,
     conversation_of,
@@ -29,15 +29,17 @@ from runtime_worker.conversations.mapping import (
     run_of,
     run_row,
 )
+from runtime_worker.conversations.mongo_lines import MongoLines
 from runtime_worker.conversations.queries import SAID, between, owned, with_newest
 
 
 class MongoConversationStore:
-    """The client is the caller's."""
+    """The client is the caller's, who closes it after the store."""
 
     def __init__(self, client: AsyncMongoClient[dict[str, Any]]) -> None:
         self._client = client
-        self._writes = GroupWrites()
+        self._lines = MongoLines(client)
+        self._writes = GroupWrites(self._lines, client.write_concern.document)
         self.databases = OrganizationDatabases(client)
         self._organization = self.databases.work
 
@@ -51,10 +53,10 @@ class MongoConversationStore:
 
     async def find_thread(self, org_id: UUID, conversation_id: UUID, *, user_id: UUID, window: int) -> Thread | None:
         reading = with_newest(conversation_id, user_id, window)
-        async with self._organization(org_id) as database:
+        async with self._organization(org_id):
             # Not by Beanie: it is on the way of every turn but a conversation's first.
-            found = await database.snapshots(ConversationDocument.collection).aggregate(reading)
-            rows = await found.to_list()
+            found = await self._lines.read(ConversationDocument.database_name(), reading)
+            rows: list[dict[str, Any]] = found["cursor"]["firstBatch"]
             if not rows:
                 opened = await self._reopened(conversation_id, user_id)
                 return Thread(conversation=conversation_of(opened)) if opened else None
@@ -259,6 +261,10 @@ class MongoConversationStore:
         """Remove all that an organization said. Raises PyMongoError."""
         await self._client.drop_database(database_name(org_id))
 
+    async def close(self) -> None:
+        """Nothing is asked of it any more."""
+        await self._lines.close()
+
     async def check(self) -> None:
         async with translated():
             await self._client.admin.command("ping")
@@ -293,7 +299,7 @@ class MongoConversationStore:
 
     async def _write(self, document: type[OrganizationDocument], write: Write) -> None:
         """Returns when the write, and every write that was acknowledged before, survives a crash of the store."""
-        await self._writes.write(document.get_pymongo_collection(), write)
+        await self._writes.write(Place(document.database_name(), document.collection), write)
 
     async def _write_early(self, document: type[OrganizationDocument], write: Write) -> None:
         """Returns when the primary has the write, in a third of the time that a majority and its journal take.
@@ -301,4 +307,4 @@ class MongoConversationStore:
         Another write has to follow: what a majority has acknowledged includes all that is before it in the primary's
         log, so the wait for the last write of a turn is enough for the turn.
         """
-        await self._writes.write(document.early_collection(), write)
+        await self._writes.write(Place(document.database_name(), document.collection, is_early=True), write)

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from pymongo import DESCENDING
 
-from runtime_worker.conversations.documents import MessageDocument
+from runtime_worker.conversations.documents import ConversationDocument, MessageDocument
 
 SAID = {"starts": 0, "opens": 0, "ends": 0}
 """Of messages: what is stored with them of runs is as long as they are, and whoever reads them does not look at it."""
@@ -23,8 +23,9 @@ def between(conversation_id: UUID, after: UUID | None, before: UUID) -> dict[str
     return {"conversation_id": conversation_id, "_id": ids, "role": {"$ne": "summary"}}
 
 
-def with_newest(conversation_id: UUID, user_id: UUID, limit: int) -> list[dict[str, Any]]:
-    """A conversation of the user's and, as `newest`, the last `limit` messages of it, the newest first.
+def with_newest(conversation_id: UUID, user_id: UUID, limit: int) -> dict[str, Any]:
+    """A conversation of the user's and, as `newest`, the last `limit` messages of it, the newest first; all as of one
+    moment.
 
     From the conversation to its messages: of somebody else's none is looked at, and a refusal takes as long as for one
     that is not there.
@@ -38,4 +39,9 @@ def with_newest(conversation_id: UUID, user_id: UUID, limit: int) -> list[dict[s
             {"$project": SAID},
         ]
         found.append({"$lookup": {"from": MessageDocument.collection, "pipeline": said, "as": "newest"}})
-    return found
+    return {
+        "aggregate": ConversationDocument.collection,
+        "pipeline": found,
+        "cursor": {},
+        "readConcern": {"level": "snapshot"},
+    }

@@ -9,7 +9,8 @@ from urllib.parse import urlsplit, urlunsplit
 class TcpProxy:
     """Forwards to one server. `cut` ends every connection and refuses new ones, `mend` accepts again.
 
-    While `freeze` lasts, until `thaw`, connections stay open and are made, and nothing comes through.
+    While `freeze` lasts, until `thaw`, connections stay open and are made, and nothing comes through. What the server
+    says after `lose_answers` is lost, on the connections that there are.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -19,6 +20,7 @@ class TcpProxy:
         self.port = 0
         self._flows = asyncio.Event()
         self._flows.set()
+        self._muted: set[asyncio.StreamWriter] = set()
         self.connections = 0
         """How many connections were ever made."""
 
@@ -40,6 +42,9 @@ class TcpProxy:
     def thaw(self) -> None:
         self._flows.set()
 
+    def lose_answers(self) -> None:
+        self._muted |= self._writers
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         try:
@@ -50,16 +55,23 @@ class TcpProxy:
         both = {writer, upstream_writer}
         self._writers |= both
         try:
-            await asyncio.gather(self._copy(reader, upstream_writer), self._copy(upstream_reader, writer))
+            await asyncio.gather(
+                self._copy(reader, upstream_writer), self._copy(upstream_reader, writer, is_answer=True)
+            )
         finally:
             self._writers -= both
+            self._muted -= both
             for one in both:
                 one.transport.abort()
 
-    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _copy(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_answer: bool = False
+    ) -> None:
         with suppress(OSError):
             while data := await reader.read(65536):
                 await self._flows.wait()
+                if is_answer and writer in self._muted:
+                    continue
                 writer.write(data)
                 await writer.drain()
         with suppress(OSError, RuntimeError):
