@@ -33,6 +33,9 @@ _BEGINS = _HEADER.size + _FLAGS.size + len(_DOCUMENT)
 MAX_BYTES = 48_000_000
 """Of one message, either way: what every server says that it takes."""
 
+_IS_OK = b"\x01ok\0" + Struct("<d").pack(1)
+_PROBLEMS = (b"writeErrors", b"writeConcernError", b"errorLabels")
+
 
 def message_of(document: bytes, rows: tuple[str, Sequence[bytes]] | None) -> bytes:
     """A command and, under the name that it has for them, the rows that it is about; all but the header."""
@@ -114,6 +117,13 @@ class MongoLine(asyncio.Protocol):
         self.end(AutoReconnect(f"the connection was lost ({reason})") if is_asked else None)
         # It waits for it when it closes the connection.
         self._driver.connection_lost(exc)
+
+
+def went_well(answer: bytes) -> bool:
+    """Whether a write was done and confirmed, all of it; found without decoding the answer, which takes as long as the
+    rest of a command. What it says beside that are times, and the ids of rows that were made.
+    """
+    return _IS_OK in answer and not any(problem in answer for problem in _PROBLEMS)
 
 
 def failure(found: dict[str, Any]) -> OperationFailure | NotPrimaryError:

@@ -24,7 +24,7 @@ from pymongo.errors import (
 )
 from pymongo.monitoring import ConnectionClosedReason
 
-from runtime_worker.conversations.mongo_line import MongoLine, failure, message_of
+from runtime_worker.conversations.mongo_line import MongoLine, failure, message_of, went_well
 
 ANSWER_SECONDS = 2.5
 """The longest that a command may take, all told."""
@@ -64,7 +64,8 @@ class MongoLines:
         return await self._answered({**command, "$db": database}, None)
 
     async def write(self, database: str, command: Row, rows: tuple[str, Sequence[bytes]]) -> Row:
-        """The answer to a command that writes rows, under the name that it has for them. It tells what became of each.
+        """Send a command that writes rows, under the name that it has for them. The answer when something is wrong with
+        some of them, empty when nothing is.
 
         What is sent again because a connection was lost is not done twice. Raises PyMongoError; it may be done then.
         """
@@ -83,20 +84,25 @@ class MongoLines:
         try:
             async with asyncio.timeout(ANSWER_SECONDS), self._places:
                 try:
-                    return await self._asked(message)
+                    return await self._asked(message, is_write=rows is not None)
                 except ServerSelectionTimeoutError:
                     raise
                 except AutoReconnect:
                     # As the driver does: the next primary may be there already.
-                    return await self._asked(message)
+                    return await self._asked(message, is_write=rows is not None)
         except TimeoutError:
             raise NetworkTimeout("MongoDB did not answer in time") from None
 
-    async def _asked(self, message: bytes) -> Row:
+    async def _asked(self, message: bytes, *, is_write: bool) -> Row:
         line = await self._line()
         try:
-            answer: Row = bson.decode(await line.ask(message), codec_options=self._codec)
-            refusal = None if answer.get("ok") == 1 else failure(answer)
+            document = await line.ask(message)
+            if is_write and went_well(document):
+                answer: Row = {}
+                refusal = None
+            else:
+                answer = bson.decode(document, codec_options=self._codec)
+                refusal = None if answer.get("ok") == 1 else failure(answer)
             if isinstance(refusal, NotPrimaryError) or _MAY_BE_REPEATED in answer.get("errorLabels", ()):
                 raise NotPrimaryError(str(refusal or "the primary has changed"), answer)
         except AutoReconnect as error:

@@ -5,7 +5,7 @@ import os
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
-from langsmith import tracing_context
+import langsmith
 
 from runtime_worker.engines.base import EngineParts, EventSink, RunRequest, RunResult
 from runtime_worker.engines.instances.current import CurrentInstance
@@ -24,6 +24,8 @@ class LangGraphEngine:
         # The first version of LangChain's tracing makes every call fail while one of these is set.
         for variable in ("LANGCHAIN_TRACING", "LANGCHAIN_HANDLER"):
             os.environ.pop(variable, None)
+        # Whatever LANGSMITH_TRACING says: a tenant's prompts go nowhere but to the tenant's model.
+        langsmith.configure(enabled=False)
         self.mode = mode
         self._graphs: WeakValueDictionary[Template, Graph] = WeakValueDictionary()
 
@@ -72,9 +74,7 @@ class LangGraphOrchestrator:
         run = RunContext(instance, request, Telling(sink))
         try:
             async with asyncio.timeout_at(request.deadline):
-                # Whatever LANGSMITH_TRACING says: a tenant's prompts go nowhere but to the tenant's model.
-                with tracing_context(enabled=False):
-                    state = await graph.run(run)
+                state = await graph.run(run)
         except TimeoutError:
             raise RunTimedOut from None
         return self._mode.result(state, run)
