@@ -8,9 +8,11 @@ import sys
 import uvloop
 from granian.constants import Interfaces
 from granian.server.embed import Server
+from litestar import Litestar
 
 from shared.errors import ConfigurationInvalid
 from shared.heap import importing
+from shared.large_pages import keep_in_large_pages
 from shared.logging import configure_logging, get_logger
 from shared.open_files import allow_open_files
 from shared.security.environment import forget_settings
@@ -70,8 +72,9 @@ async def serve(settings: WorkerSettings) -> int:
     )
     serving = asyncio.create_task(server.serve())
     stopping = asyncio.create_task(signals.first.wait())
+    paging = asyncio.create_task(keep_in_large_pages(is_idle=lambda: _is_idle(app)))
     await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    worker: Worker | None = getattr(app.state, "worker", None)
+    worker = _worker_of(app)
     if stopping.done() and worker is not None:
         log.info("draining", active_runs=len(worker.table))
         await _drain(worker, signals)
@@ -79,6 +82,7 @@ async def serve(settings: WorkerSettings) -> int:
     server.stop()  # type: ignore[no-untyped-call]  # Granian's embedded server is not annotated here
     has_failed = not stopping.done()
     stopping.cancel()
+    paging.cancel()
     await asyncio.wait({serving}, timeout=STOP_SECONDS)
     if serving.done():
         serving.result()
@@ -88,6 +92,17 @@ async def serve(settings: WorkerSettings) -> int:
         await worker.close()
     log.info("stopped")
     return 1 if has_died or has_failed else 0
+
+
+def _worker_of(app: Litestar) -> Worker | None:
+    """None before it has started."""
+    worker: Worker | None = getattr(app.state, "worker", None)
+    return worker
+
+
+def _is_idle(app: Litestar) -> bool:
+    worker = _worker_of(app)
+    return worker is None or len(worker.table) == 0
 
 
 async def _drain(worker: Worker, signals: "_Signals") -> None:
