@@ -1,8 +1,7 @@
 """The organizations' databases in MongoDB, `cadence_<org id without dashes>`, each made ready when it is first used."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
 from typing import Any
 from uuid import UUID
 
@@ -50,18 +49,18 @@ class OrganizationDatabases:
         self._shut.add(org_id)
         self._databases.pop(org_id, None)
 
-    @asynccontextmanager
-    async def work(self, org_id: UUID) -> AsyncIterator[OrganizationDatabase]:
+    def work(self, org_id: UUID) -> "_Work":
         """Work in the organization's database, its indexes made sure of; driver errors become StoreUnavailable.
 
         Raises NotFound for one that is shut.
         """
+        return _Work(self, org_id)
+
+    async def ready(self, org_id: UUID) -> OrganizationDatabase:
+        """Raises NotFound for one that is shut, PyMongoError."""
         if org_id in self._shut:
             raise NotFound
-        async with translated():
-            database = self._databases.get(org_id) or await self._prepare(org_id)
-            with in_database(database):
-                yield database
+        return self._databases.get(org_id) or await self._prepare(org_id)
 
     async def _prepare(self, org_id: UUID) -> OrganizationDatabase:
         database = OrganizationDatabase(self._client[database_name(org_id)])
@@ -91,16 +90,40 @@ class OrganizationDatabases:
         await asyncio.shield(attempt)
 
 
-@asynccontextmanager
-async def translated() -> AsyncIterator[None]:
+class translated:  # noqa: N801 - used like a function
     """Driver errors become StoreUnavailable where the store is away."""
-    try:
-        yield
-    except PyMongoError as error:
+
+    async def __aenter__(self) -> None: ...
+
+    async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        _retell(error)
+
+
+class _Work:
+    """Several times in every run, so no generators: those cost as much as all that happens here."""
+
+    def __init__(self, databases: OrganizationDatabases, org_id: UUID) -> None:
+        self._databases = databases
+        self._org_id = org_id
+
+    async def __aenter__(self) -> OrganizationDatabase:
+        try:
+            self._inside = in_database(await self._databases.ready(self._org_id))
+        except PyMongoError as error:
+            raise _translate(error) from error
+        return self._inside.__enter__()
+
+    async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        self._inside.__exit__()
+        _retell(error)
+
+
+def _retell(error: BaseException | None) -> None:
+    if isinstance(error, PyMongoError):
         raise _translate(error) from error
-    except ExceptionGroup as group:
+    if isinstance(error, ExceptionGroup):
         # Of writes made together; they fail for one reason, so the first tells it.
-        raise _translate(group.exceptions[0]) from group
+        raise _translate(error.exceptions[0]) from error
 
 
 def _translate(error: Exception) -> Exception:

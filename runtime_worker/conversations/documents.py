@@ -5,8 +5,6 @@ Beanie binds a document class to one database when it is initialised. Ours take 
 forgets its organization fails instead of finding somebody else's rows.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
 from typing import Any, ClassVar
@@ -40,14 +38,18 @@ class OrganizationDatabase:
 _database: ContextVar[OrganizationDatabase] = ContextVar("organization_database")
 
 
-@contextmanager
-def in_database(database: OrganizationDatabase) -> Iterator[None]:
+class in_database:  # noqa: N801 - used like a function
     """Let the documents below read and write this database, in this task, until the block ends."""
-    token = _database.set(database)
-    try:
-        yield
-    finally:
-        _database.reset(token)
+
+    def __init__(self, database: OrganizationDatabase) -> None:
+        self._inner = database
+
+    def __enter__(self) -> OrganizationDatabase:
+        self._token = _database.set(self._inner)
+        return self._inner
+
+    def __exit__(self, *_: object) -> None:
+        _database.reset(self._token)
 
 
 class OrganizationDocument(Document):
