@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
-from litestar import Response, Router, get, post
+from litestar import Response, Router
 from litestar.di import NamedDependency
 from litestar.params import FromPath, HeaderParameter
 
@@ -19,6 +19,7 @@ from runtime_worker.http.chat_completions import (
     model_out,
 )
 from runtime_worker.http.chat_schemas import ChatCompletionAnswer, ChatCompletionBody, ModelList, turn_of
+from runtime_worker.http.handlers import get, post
 from runtime_worker.http.openapi import documented
 from runtime_worker.http.problems import answer_openai_error
 from runtime_worker.http.schemas import CentralCompletionAnswer, CentralCompletionBody

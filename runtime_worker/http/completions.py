@@ -3,7 +3,7 @@
 from typing import Any
 from uuid import UUID
 
-from litestar import Response, Router, get, post
+from litestar import Response, Router
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
@@ -11,6 +11,7 @@ from runtime_worker.engines.choices import typed_config
 from runtime_worker.http.auth import may
 from runtime_worker.http.bodies import read_body
 from runtime_worker.http.callers import AnyRequest
+from runtime_worker.http.handlers import get, post
 from runtime_worker.http.openapi import documented
 from runtime_worker.http.schemas import AddressedCompletionBody, CompletionAnswer, CompletionBody, StartersOut
 from runtime_worker.http.turns import AFTER_A_RUN, BEFORE_A_RUN, answered, begun, streamed

@@ -5,7 +5,7 @@ from typing import Annotated, cast
 from uuid import UUID
 
 import msgspec
-from litestar import MediaType, Response, Router, delete, get, patch
+from litestar import MediaType, Response, Router
 from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter
 from litestar.response import Stream
@@ -14,6 +14,7 @@ from runtime_worker.conversations.base import Conversation
 from runtime_worker.http.auth import may
 from runtime_worker.http.bodies import read_body
 from runtime_worker.http.callers import AnyRequest, sees_everything
+from runtime_worker.http.handlers import delete, get, patch
 from runtime_worker.http.openapi import documented
 from runtime_worker.http.paging import DEFAULT_LIMIT, Cursor, Limit, decode_cursor, decode_position, page_of
 from runtime_worker.http.schemas import (

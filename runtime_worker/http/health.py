@@ -5,11 +5,12 @@ from collections.abc import Awaitable
 from typing import Literal
 
 import msgspec
-from litestar import Response, Router, get
+from litestar import Response, Router
 from litestar.di import NamedDependency
 from redis.exceptions import RedisError
 
 from runtime_worker.http.auth import public
+from runtime_worker.http.handlers import get
 from runtime_worker.wiring import Worker
 from shared.errors import StoreUnavailable
 from shared.limits import WhenUncounted

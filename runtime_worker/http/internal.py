@@ -2,11 +2,12 @@
 
 from uuid import UUID
 
-from litestar import MediaType, Response, Router, get
+from litestar import MediaType, Response, Router
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
 from runtime_worker.http.auth import workers_only
+from runtime_worker.http.handlers import get
 from runtime_worker.wiring import Worker
 
 

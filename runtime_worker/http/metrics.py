@@ -1,9 +1,10 @@
 """`/metrics`, for Prometheus."""
 
-from litestar import Response, Router, get
+from litestar import Response, Router
 from litestar.di import NamedDependency
 
 from runtime_worker.http.auth import public
+from runtime_worker.http.handlers import get
 from runtime_worker.wiring import Worker
 from shared.metrics import MEDIA_TYPE
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 import msgspec
-from litestar import Litestar, Response, Router, get
+from litestar import Litestar, Response, Router
 from litestar.datastructures import State
 from litestar.handlers.http_handlers import HTTPRouteHandler
 from litestar.openapi.config import OpenAPIConfig
@@ -15,6 +15,7 @@ from litestar.routes import HTTPRoute
 from runtime_worker.http.auth import PermissionGuard, public
 from runtime_worker.http.callers import AnyRequest
 from runtime_worker.http.chat_schemas import ChatCompletionBody
+from runtime_worker.http.handlers import get
 from runtime_worker.http.visits import VisitGuard
 from shared.errors import (
     BodyTooLarge,

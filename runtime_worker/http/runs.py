@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 from uuid import UUID
 
-from litestar import Response, Router, get, post
+from litestar import Response, Router
 from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
 from litestar.params import FromPath, HeaderParameter
@@ -12,6 +12,7 @@ from litestar.response import Stream
 
 from runtime_worker.http.auth import may
 from runtime_worker.http.callers import AnyRequest, sees_everything
+from runtime_worker.http.handlers import get, post
 from runtime_worker.http.openapi import documented
 from runtime_worker.http.schemas import RunOut, run_out
 from runtime_worker.http.telling import tell
