@@ -4,8 +4,7 @@ Python spreads what one request needs over all of its heap, a few bytes in every
 where those pages are whenever something else runs for a moment, and finds it out again in one or two look-ups for each;
 where machines are virtual, in many more. Linux puts 2 MB of memory that is in use into one page when it is asked to
 (since 6.1; `MADV_COLLAPSE` of madvise(2), the "transparent huge pages" of its documentation). What is in it stays
-where it is, and nothing grows by it. Measured on a virtual machine: 5 % of the CPU of a run, and 0.4 of 6 ms until its
-first token.
+where it is, and nothing grows by it (decision 0062).
 """
 
 import asyncio
@@ -29,8 +28,8 @@ GROWN_BYTES = 16 * 1024 * 1024
 """It is looked for more when there is so much more: frameworks are imported when the first instance needs them."""
 
 IDLE_SECONDS = 1.0
-"""So long each page waits for a moment in which nobody would notice. Making one takes less than 1 ms, and up to 10 on a
-virtual machine within another, during which whoever needs what is in it stands still."""
+"""So long each page waits for a moment in which nobody would notice: making one takes up to 10 ms, and whoever needs
+what is in it stands still meanwhile."""
 _POLL_SECONDS = 0.05
 
 IN_USE = 0.8
@@ -41,7 +40,9 @@ _FIELD = re.compile("[A-Z][A-Za-z_]*: ")
 log = get_logger(__name__)
 
 
-async def keep_in_large_pages(is_idle: Callable[[], bool], *, after_seconds: float = SETTLED_SECONDS) -> None:
+async def keep_in_large_pages(
+    is_idle: Callable[[], bool] = lambda: True, *, after_seconds: float = SETTLED_SECONDS
+) -> None:
     """Until cancelled, or until it turns out that this system has none."""
     if sys.platform != "linux":
         return
