@@ -19,6 +19,7 @@ from pymongo.errors import (
 )
 
 from deploy.local.server import Server
+from runtime_worker.conversations import mongo_lines
 from runtime_worker.conversations.databases import mongo_client
 from runtime_worker.conversations.group_writes import GroupWrites, Insert, Place, Update
 from runtime_worker.conversations.mongo_lines import LINES, MongoLines
@@ -157,7 +158,10 @@ async def test_a_connection_that_broke_costs_nobody_an_answer(wired: Wired) -> N
     assert await wired.read() == []
 
 
-async def test_a_server_that_hangs_is_waited_for_a_moment_and_no_longer(wired: Wired) -> None:
+async def test_a_server_that_hangs_is_waited_for_a_moment_and_no_longer(
+    wired: Wired, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mongo_lines, "ANSWER_SECONDS", 0.5)
     await wired.read()
     wired.proxy.freeze()
     asked = [wired.read(), wired.writes.write(wired.place, Insert({"_id": 1}))]
