@@ -2,7 +2,7 @@ from datetime import timedelta
 from typing import Annotated
 from uuid import UUID
 
-from litestar import Response, Router, delete, get, patch, post
+from litestar import Response, Router
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 
@@ -17,6 +17,7 @@ from control_plane.api_keys.schemas import (
 from control_plane.api_keys.service import APIKeyService
 from control_plane.api_keys.tables import APIKey
 from control_plane.http.guards import Principal, may
+from control_plane.http.handlers import delete, get, patch, post
 from control_plane.http.openapi import documented
 from control_plane.http.paging import DEFAULT_LIMIT, Cursor, Limit, Page, decode_id_cursor, page_of
 from shared.errors import Conflict, NotFound

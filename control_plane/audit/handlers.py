@@ -3,7 +3,7 @@ from typing import Annotated, Any, Self
 from uuid import UUID
 
 import msgspec
-from litestar import Router, get
+from litestar import Router
 from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from control_plane.audit.repository import AuditFilter, AuditRepository
 from control_plane.audit.tables import AuditEntry
 from control_plane.http.guards import may
+from control_plane.http.handlers import get
 from control_plane.http.paging import DEFAULT_LIMIT, Cursor, Limit, Page, decode_id_cursor, page_of
 from shared.security.permissions import Permission
 

@@ -1,4 +1,4 @@
-from litestar import Response, Router, delete, post
+from litestar import Response, Router
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
 
@@ -7,6 +7,7 @@ from control_plane.auth.service import AuthService
 from control_plane.http.addresses import client_address
 from control_plane.http.bodies import AnyRequest
 from control_plane.http.guards import Principal, public, refreshing, session_only
+from control_plane.http.handlers import delete, post
 from control_plane.http.openapi import documented
 from control_plane.wiring import Resources
 from shared.errors import LocalPasswordsOff, RateLimited, WrongCredentials

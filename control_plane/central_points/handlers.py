@@ -1,6 +1,6 @@
 from uuid import UUID
 
-from litestar import Response, Router, delete, get, patch, post
+from litestar import Response, Router
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
@@ -8,6 +8,7 @@ from control_plane.central_points.schemas import CentralPointBody, CentralPointP
 from control_plane.central_points.service import CentralPointService
 from control_plane.http.etags import IfMatch, tagged
 from control_plane.http.guards import may
+from control_plane.http.handlers import delete, get, patch, post
 from control_plane.http.openapi import documented
 from control_plane.http.paging import DEFAULT_LIMIT, Cursor, Limit, Page, decode_id_cursor, page_of
 from shared.errors import AlreadyExists

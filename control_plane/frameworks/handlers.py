@@ -1,9 +1,10 @@
-from litestar import Router, get
+from litestar import Router
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
 from control_plane.frameworks.schemas import FrameworkView, PromptView, ProviderView
 from control_plane.http.guards import signed_in
+from control_plane.http.handlers import get
 from control_plane.http.paging import DEFAULT_LIMIT, Cursor, Limit, Page, decode_id_cursor, page_of, whole
 from control_plane.provider_models.schemas import ProviderModelView
 from control_plane.provider_models.service import ProviderModelService

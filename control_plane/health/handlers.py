@@ -1,13 +1,14 @@
 from typing import Literal
 
 import msgspec
-from litestar import Response, Router, get
+from litestar import Response, Router
 from litestar.datastructures import State
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 
 from control_plane.health.service import Readiness
 from control_plane.http.guards import public
+from control_plane.http.handlers import get
 from control_plane.wiring import Resources
 from shared.metrics import MEDIA_TYPE
 

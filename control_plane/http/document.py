@@ -9,11 +9,12 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 import msgspec
-from litestar import MediaType, Response, Router, get
+from litestar import MediaType, Response, Router
 from litestar.datastructures import State
 
 from control_plane.http.bodies import AnyRequest
 from control_plane.http.guards import public
+from control_plane.http.handlers import get
 from control_plane.http.openapi import document
 
 _PAGE = """<!doctype html>

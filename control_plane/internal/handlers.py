@@ -3,7 +3,7 @@ from typing import Annotated
 from uuid import UUID
 
 import msgspec
-from litestar import MediaType, Response, Router, get, post
+from litestar import MediaType, Response, Router
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 
@@ -11,6 +11,7 @@ from control_plane.api_keys.records import load_api_key
 from control_plane.audit.chain import append
 from control_plane.auth.grants import load_grant
 from control_plane.database.violations import violations
+from control_plane.http.handlers import get, post
 from control_plane.internal.feed import WorkerFeed
 from control_plane.internal.guards import worker_only
 from control_plane.purges.service import PurgeService

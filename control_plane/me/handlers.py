@@ -1,4 +1,4 @@
-from litestar import Response, Router, get, patch
+from litestar import Response, Router
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
 from msgspec import UNSET
@@ -7,6 +7,7 @@ from control_plane.http.addresses import client_address
 from control_plane.http.bodies import AnyRequest
 from control_plane.http.etags import IfMatch, tagged
 from control_plane.http.guards import Principal, may, signed_in
+from control_plane.http.handlers import get, patch
 from control_plane.http.openapi import documented
 from control_plane.http.paging import DEFAULT_LIMIT, Cursor, Limit, Page, decode_id_cursor, page_of
 from control_plane.me.schemas import MeView, MyProfilePatch

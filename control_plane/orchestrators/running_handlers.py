@@ -3,7 +3,7 @@
 from typing import Annotated, Literal
 from uuid import UUID
 
-from litestar import Response, get, post
+from litestar import Response
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, JSONBody, QueryParameter
@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from control_plane.http.bodies import AnyRequest
 from control_plane.http.etags import IfMatch, tagged
 from control_plane.http.guards import may
+from control_plane.http.handlers import get, post
 from control_plane.http.openapi import documented
 from control_plane.http.transactions import finish
 from control_plane.orchestrators.effective_config import effective_config

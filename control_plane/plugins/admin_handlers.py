@@ -3,12 +3,13 @@
 from typing import Any
 from uuid import UUID
 
-from litestar import Response, Router, delete, get, patch, post
+from litestar import Response, Router
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, MultipartBody
 
 from control_plane.http.etags import IfMatch
 from control_plane.http.guards import Principal, may
+from control_plane.http.handlers import delete, get, patch, post
 from control_plane.http.openapi import documented
 from control_plane.http.paging import DEFAULT_LIMIT, Cursor, Limit, Page
 from control_plane.plugins.handlers import (

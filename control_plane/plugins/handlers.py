@@ -3,7 +3,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
-from litestar import Response, Router, delete, get, patch, post
+from litestar import Response, Router
 from litestar.background_tasks import BackgroundTask
 from litestar.datastructures import UploadFile
 from litestar.di import NamedDependency
@@ -12,6 +12,7 @@ from litestar.params import FromPath, JSONBody, MultipartBody, QueryParameter
 
 from control_plane.http.etags import IfMatch, tagged
 from control_plane.http.guards import Principal, may
+from control_plane.http.handlers import delete, get, patch, post
 from control_plane.http.openapi import documented
 from control_plane.http.paging import DEFAULT_LIMIT, Cursor, Limit, Page, decode_id_cursor, page_of, whole
 from control_plane.plugins.catalogue import CatalogueRow

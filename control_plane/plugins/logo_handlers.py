@@ -3,11 +3,12 @@
 from typing import Annotated
 from uuid import UUID
 
-from litestar import Response, Router, get
+from litestar import Response, Router
 from litestar.di import NamedDependency
 from litestar.params import FromPath, HeaderParameter
 
 from control_plane.http.guards import may
+from control_plane.http.handlers import get
 from control_plane.http.openapi import documented
 from control_plane.plugins.catalogue import CatalogueRow
 from control_plane.plugins.logos import read_logo

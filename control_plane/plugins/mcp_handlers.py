@@ -2,11 +2,12 @@
 
 from uuid import UUID
 
-from litestar import Response, Router, post
+from litestar import Response, Router
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
 from control_plane.http.guards import Principal, may
+from control_plane.http.handlers import post
 from control_plane.http.openapi import documented
 from control_plane.plugins.handlers import shown
 from control_plane.plugins.mcp import MCPPlugins

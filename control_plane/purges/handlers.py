@@ -1,10 +1,11 @@
 from uuid import UUID
 
-from litestar import Response, Router, delete, get
+from litestar import Response, Router
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
 from control_plane.http.guards import may
+from control_plane.http.handlers import delete, get
 from control_plane.http.openapi import documented
 from control_plane.purges.schemas import PurgeView
 from control_plane.purges.service import PurgeService

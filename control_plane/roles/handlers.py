@@ -1,12 +1,13 @@
 from typing import Annotated
 from uuid import UUID
 
-from litestar import Response, Router, delete, get, patch, post
+from litestar import Response, Router
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 
 from control_plane.http.etags import IfMatch, tagged
 from control_plane.http.guards import Principal, may
+from control_plane.http.handlers import delete, get, patch, post
 from control_plane.http.openapi import documented
 from control_plane.http.paging import DEFAULT_LIMIT, Cursor, Limit, Page, decode_id_cursor, page_of, whole
 from control_plane.roles.built_in import BUILT_IN, BuiltInRole

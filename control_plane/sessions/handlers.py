@@ -1,11 +1,12 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from litestar import Router, delete, get
+from litestar import Router
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
 from control_plane.http.guards import Principal, may, session_only
+from control_plane.http.handlers import delete, get
 from control_plane.http.paging import DEFAULT_LIMIT, Cursor, Limit, Page, decode_cursor, page_of
 from control_plane.sessions.schemas import SessionView
 from control_plane.users.service import UserService

@@ -1,11 +1,12 @@
 from uuid import UUID
 
-from litestar import Response, Router, get, patch, post, put
+from litestar import Response, Router
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
 from control_plane.http.etags import IfMatch, tagged
 from control_plane.http.guards import may
+from control_plane.http.handlers import get, patch, post, put
 from control_plane.http.openapi import documented
 from control_plane.http.paging import Page, whole
 from control_plane.settings.schemas import (

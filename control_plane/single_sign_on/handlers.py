@@ -1,7 +1,7 @@
 import hmac
 from typing import Annotated
 
-from litestar import Response, Router, get
+from litestar import Response, Router
 from litestar.datastructures import Cookie
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter
@@ -11,6 +11,7 @@ from control_plane.auth.schemas import TokenView
 from control_plane.http.addresses import client_address
 from control_plane.http.bodies import AnyRequest
 from control_plane.http.guards import public
+from control_plane.http.handlers import get
 from control_plane.http.openapi import documented
 from control_plane.single_sign_on.attempts import ATTEMPT_SECONDS
 from control_plane.single_sign_on.claims import Identity

@@ -1,9 +1,10 @@
-from litestar import Response, Router, get, patch
+from litestar import Response, Router
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
 from control_plane.http.etags import IfMatch, tagged
 from control_plane.http.guards import may
+from control_plane.http.handlers import get, patch
 from control_plane.http.paging import Page, whole
 from control_plane.tiers.schemas import TierPatch, TierView
 from control_plane.tiers.service import TierService

@@ -3,13 +3,14 @@ from datetime import date, timedelta
 from typing import Annotated, Any, Literal, TypeVar, cast
 from uuid import UUID
 
-from litestar import Response, Router, get
+from litestar import Response, Router
 from litestar.di import NamedDependency, Provide
 from litestar.params import FromPath, QueryParameter
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.http.bodies import AnyRequest
 from control_plane.http.guards import may
+from control_plane.http.handlers import get
 from control_plane.http.openapi import CSV, documented
 from control_plane.http.paging import DEFAULT_LIMIT, Cursor, Limit, Page, decode_cursor, page_of
 from control_plane.usage.csv import csv_of

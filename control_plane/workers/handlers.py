@@ -1,7 +1,8 @@
-from litestar import Router, get
+from litestar import Router
 from litestar.di import NamedDependency
 
 from control_plane.http.guards import may
+from control_plane.http.handlers import get
 from control_plane.http.paging import Page, whole
 from control_plane.workers.schemas import PoolStatsView, WorkerView
 from control_plane.workers.service import FleetService
