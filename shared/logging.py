@@ -3,11 +3,13 @@
 import json
 import logging
 import sys
-from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import msgspec
 import structlog
+
+from shared.log_lines import LogLines
 
 LogFormat = Literal["json", "console"]
 
@@ -16,7 +18,10 @@ _processors: list[structlog.typing.Processor] = []
 """One list for the whole process: loggers keep the one they met first, also when logging is configured again."""
 
 
-class _Lines:
+_lines = LogLines()
+
+
+class _EventLogger:
     """Where an event ends that is a line by then. Python's own logging would make a record of it, format that and ask
     every logger on the way up, which costs three times as much as all that we do with it.
     """
@@ -25,17 +30,28 @@ class _Lines:
         self.name = name
 
     def write(self, line: str) -> None:
-        # A log that nobody takes any more is no reason to fail.
-        with suppress(OSError, ValueError):
-            sys.stderr.write(line + "\n")
-            sys.stderr.flush()
+        _lines.add(line)
 
-    debug = info = warning = error = exception = critical = write
+    def write_at_once(self, line: str) -> None:
+        _lines.add(line, at_once=True)
+
+    debug = info = write
+    warning = error = exception = critical = write_at_once
+
+
+class _RecordHandler(logging.Handler):
+    """What libraries say through Python's own logging, between our lines."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            _lines.add(self.format(record), at_once=record.levelno >= logging.WARNING)
+        except Exception:
+            self.handleError(record)
 
 
 def configure_logging(level: str = "INFO", fmt: LogFormat = "json") -> None:
     """Send structlog and the standard library's loggers to one stream in one form. Call once, in `__main__`."""
-    shared: list[structlog.typing.Processor] = [
+    of_records: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -50,13 +66,14 @@ def configure_logging(level: str = "INFO", fmt: LogFormat = "json") -> None:
             structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
         ]
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _RecordHandler()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=of_records,
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
         )
     )
+    _lines.write_at_exit()
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
@@ -66,10 +83,10 @@ def configure_logging(level: str = "INFO", fmt: LogFormat = "json") -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     # It logs messages and what did not parse of them, which is what tenants' tools were asked and what they answered.
     logging.getLogger("mcp").setLevel(logging.CRITICAL)
-    _processors[:] = [_from_level(root.level), *shared, *renderer]
+    _processors[:] = [_from_level(root.level), _described, structlog.processors.StackInfoRenderer(), *renderer]
     structlog.configure(
         processors=_processors,
-        logger_factory=_Lines,
+        logger_factory=_EventLogger,
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
@@ -88,6 +105,15 @@ def _from_level(least: int) -> structlog.typing.Processor:
         return event
 
     return drop
+
+
+def _described(logger: Any, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """What structlog's processors add to a record, in one step: every request writes a line."""
+    event = structlog.contextvars.merge_contextvars(logger, method, event)
+    event["level"] = "error" if method == "exception" else method
+    event["logger"] = logger.name
+    event["timestamp"] = datetime.now(UTC).isoformat()[:-6] + "Z"
+    return event
 
 
 def _as_json(_: Any, __: str, event: structlog.typing.EventDict) -> str:
