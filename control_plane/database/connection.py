@@ -24,7 +24,7 @@ ANSWER_SECONDS = 5.0
 for longer, is as good as away, and the caller is told to come back."""
 
 CANCEL_SECONDS = 1.0
-_NO_LONGER_PREPARED = (psycopg.errors.InvalidSqlStatementName, psycopg.errors.FeatureNotSupported)
+NO_LONGER_PREPARED = (psycopg.errors.InvalidSqlStatementName, psycopg.errors.FeatureNotSupported)
 """What a statement is refused with that was prepared and is gone, or whose tables have changed since."""
 
 
@@ -118,22 +118,15 @@ class BoundedConnection(psycopg.AsyncConnection[Any]):
         pgconn.exit_pipeline_mode()
         if failed := next((result for result in results if result.status == ExecStatus.FATAL_ERROR), None):
             error = psycopg.errors.error_from_result(failed, encoding=pgconn._encoding)
-            if isinstance(error, _NO_LONGER_PREPARED):
+            if isinstance(error, NO_LONGER_PREPARED):
                 self._known.clear()
             raise error
         self._known.update(new)
         # What prepared a statement has no rows to give.
         answers = (result for result, prepares in zip(results, is_prepared, strict=False) if not prepares)
-        found = [self._rows(result, transformer) for result in answers]
+        found = [rows_of(result, transformer) for result in answers]
         transformer.set_pgresult(None)
         return found
-
-    @staticmethod
-    def _rows(result: PGresult, transformer: abc.Transformer) -> list[Row]:
-        if result.status != ExecStatus.TUPLES_OK:
-            return []
-        transformer.set_pgresult(result)
-        return transformer.load_rows(0, result.ntuples, tuple)
 
     def _deallocate(self, name: bytes | None) -> PQGen[None]:
         """The driver forgets all that it prepared after some rollbacks, and makes the server forget ours with it."""
@@ -172,7 +165,7 @@ class BoundedConnection(psycopg.AsyncConnection[Any]):
         except BaseException:
             # Also when the caller has left: what came back on this connection would be taken for another answer.
             if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
-                await self._give_up()
+                await self.give_up()
             raise
         finally:
             if self.pgconn.status != ConnStatus.OK:
@@ -201,7 +194,7 @@ class BoundedConnection(psycopg.AsyncConnection[Any]):
         if self._watch is not None:
             self._watch.stop()
 
-    async def _give_up(self) -> None:
+    async def give_up(self) -> None:
         """End the statement in the server, should it still listen, so that it does not go on holding locks."""
         try:
             with suppress(psycopg.Error, OSError):
@@ -209,6 +202,14 @@ class BoundedConnection(psycopg.AsyncConnection[Any]):
         finally:
             self._stop_watching()
             self.pgconn.finish()
+
+
+def rows_of(result: PGresult, transformer: abc.Transformer) -> list[Row]:
+    """What a statement answered; nothing when it is one that has no rows to give."""
+    if result.status != ExecStatus.TUPLES_OK:
+        return []
+    transformer.set_pgresult(result)
+    return transformer.load_rows(0, result.ntuples, tuple)
 
 
 def _resumed(gen: PQGen[T], wanted: Wait) -> PQGen[T]:

@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from control_plane.database.connection import BoundedConnection
 from control_plane.database.direct import lazy_session, run, run_soon
 from control_plane.database.engine import POOL_SIZE
+from control_plane.database.line import Line
 from control_plane.database.revisions import next_revision
 from control_plane.database.scopes import PLATFORM_ROLE, TENANT_ROLE
 from control_plane.database.statements import Question
@@ -112,13 +113,18 @@ async def test_what_people_change_often_takes_two_round_trips(
     path, made = shop.tenant.path, await shop.orchestrator()
     point = await shop.central_point(made["instance_id"])
     trips = 0
-    wait = BoundedConnection.wait
+    wait, ask_line = BoundedConnection.wait, Line.ask
 
     async def counted(connection: BoundedConnection, *arguments: Any, **options: Any) -> Any:
         nonlocal trips
         # The relay, which then hears of it, has a kind of its own.
         trips += type(connection) is BoundedConnection
         return await wait(connection, *arguments, **options)
+
+    def counted_line(line: Line, *arguments: Any, **options: Any) -> Any:
+        nonlocal trips
+        trips += 1
+        return ask_line(line, *arguments, **options)
 
     credential = {"name": "another", "provider": "openai", "api_key": "sk-made-up-000001"}
     change, look = 2, 1
@@ -133,6 +139,7 @@ async def test_what_people_change_often_takes_two_round_trips(
     ):
         trips = 0
         monkeypatch.setattr(BoundedConnection, "wait", counted)
+        monkeypatch.setattr(Line, "ask", counted_line)
         answer = await ask()
         monkeypatch.undo()
         assert (answer.status_code, trips) == (status, expected), answer.text
