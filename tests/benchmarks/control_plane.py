@@ -1,11 +1,11 @@
 """The control plane: how many requests one core of it answers, with everything on that a tenant's request meets: the
 session, permissions, rate limits, row-level security and, for changes, the audit trail and the outbox.
 
-    just bench control-plane [--rounds 3] [--quick] [--only read --only change --only create] [--json FILE]
+    just bench control-plane [--rounds 3] [--quick] [--only read --only change --only create …] [--json FILE]
 
 The whole stack runs with one worker. The control plane is alone on one core; stores, worker and load share the other,
 and may be what holds it up: requests per second of its CPU time are told as well. On the same core, and asked in turns
-with it, is a bare handler with the same drivers and none of all that: what there is to compare with on a machine that
+with it, are bare handlers with the same drivers and none of all that: what there is to compare with on a machine that
 is faster or slower than the one on which the limits were set.
 """
 
@@ -27,6 +27,7 @@ from rich.table import Table
 
 from deploy.demo.api import CadenceAPI
 from deploy.demo.package import demo_package
+from deploy.stack.backing import owners_url
 from shared.frameworks import Provider
 from tests.benchmarks import processes
 from tests.benchmarks.measure import percentile
@@ -46,8 +47,16 @@ _MODEL_URL = "http://127.0.0.1:9/v1"
 
 _MOST_PER_MINUTE = 1_000_000
 """What the tier is given: rates are counted for every request as always, and none is reached."""
+_CREDENTIAL = {"name": "bench {number}", "provider": "openai", "api_key": "sk-bench-{number}"}
 _PASSWORD = "a benchmark has no secrets"
-_LIMITS = {"bare": None, "read": READ_PER_SECOND, "change": WRITE_PER_SECOND, "create": WRITE_PER_SECOND}
+_BARE = ("bare", "bare-create")
+_LIMITS = {
+    "bare": None,
+    "bare-create": None,
+    "read": READ_PER_SECOND,
+    "change": WRITE_PER_SECOND,
+    "create": WRITE_PER_SECOND,
+}
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -56,12 +65,17 @@ class Plan(msgspec.Struct, frozen=True):
     clients: int = CLIENTS
     organizations: int = 4
     requests: dict[str, int] = msgspec.field(
-        default_factory=lambda: {"bare": 1_500, "read": 1_500, "change": 500, "create": 500}
+        default_factory=lambda: {"bare": 1_500, "bare-create": 500, "read": 1_500, "change": 500, "create": 500}
     )
     rounds: int = 3
 
 
-QUICK = Plan(clients=4, organizations=2, requests={"bare": 40, "read": 40, "change": 20, "create": 20}, rounds=1)
+QUICK = Plan(
+    clients=4,
+    organizations=2,
+    requests={"bare": 40, "bare-create": 20, "read": 40, "change": 20, "create": 20},
+    rounds=1,
+)
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -116,10 +130,10 @@ def measure(plan: Plan, kinds: Sequence[str], console: Console) -> Report:
         _bare(stack, Path(home)) as bare,
     ):
         control_plane, _ = stack.process("control-plane")
-        pids = dict.fromkeys(kinds, control_plane) | {"bare": bare.pid or 0}
+        pids = dict.fromkeys(kinds, control_plane) | dict.fromkeys(_BARE, bare.pid or 0)
         for pid in {*pids.values()}:
             processes.pin(pid, tested_core)
-        loads = asyncio.run(_seeded(stack, plan)) | {"bare": _bare_load(bare, plan)}
+        loads = asyncio.run(_seeded(stack, plan)) | {kind: _bare_load(bare, plan, kind) for kind in _BARE}
         rounds: dict[str, list[Sample]] = {kind: [] for kind in kinds}
         errors: dict[str, dict[str, int]] = {kind: {} for kind in kinds}
         number = 0
@@ -171,9 +185,8 @@ def _median(samples: Sequence[Sample]) -> Sample:
 def _bare(stack: StartedStack, home: Path) -> Iterator[BareAPI]:
     state = stack.directory.state()
     assert state is not None
-    bare = BareAPI(
-        home, redis_url=state.backing["CADENCE_REDIS_URL"], postgres_url=state.backing["CADENCE_POSTGRES_URL"]
-    )
+    # The login that owns the tables: it makes some of its own beside them.
+    bare = BareAPI(home, redis_url=state.backing["CADENCE_REDIS_URL"], postgres_url=owners_url(state.backing))
     bare.start()
     try:
         yield bare
@@ -181,13 +194,16 @@ def _bare(stack: StartedStack, home: Path) -> Iterator[BareAPI]:
         bare.stop()
 
 
-def _bare_load(bare: BareAPI, plan: Plan) -> RestLoad:
+def _bare_load(bare: BareAPI, plan: Plan, kind: str) -> RestLoad:
+    is_read = kind == "bare"
     return RestLoad(
-        method="GET",
+        method="GET" if is_read else "POST",
         base_url=bare.url,
         places=[Place("/")],
         clients=plan.clients,
-        requests=plan.requests["bare"],
+        requests=plan.requests[kind],
+        status=200 if is_read else 201,
+        body="" if is_read else msgspec.json.encode(_CREDENTIAL).decode(),
     )
 
 
@@ -222,7 +238,6 @@ async def _seeded(stack: StartedStack, plan: Plan) -> dict[str, RestLoad]:
 
     # A body is the same for all clients, so each organization's orchestrator is named in none of them: a new member of
     # a list that needs no other is a credential, sealed as any.
-    credential = {"name": "bench {number}", "provider": "openai", "api_key": "sk-bench-{number}"}
     return {
         "read": load("read", "GET", [Place(t.orchestrator, t.headers) for t in tenants], 200, None),
         "change": load(
@@ -232,7 +247,7 @@ async def _seeded(stack: StartedStack, plan: Plan) -> dict[str, RestLoad]:
             200,
             {"description": "Changed {number} times."},
         ),
-        "create": load("create", "POST", [Place(f"{t.org}/llm-configs", t.headers) for t in tenants], 201, credential),
+        "create": load("create", "POST", [Place(f"{t.org}/llm-configs", t.headers) for t in tenants], 201, _CREDENTIAL),
     }
 
 
@@ -259,7 +274,7 @@ async def _tenant(
 
 def _what(load: RestLoad) -> str:
     if load.places[0].path == "/":
-        return "GET of a bare handler"
+        return f"{load.method} of a bare handler"
     names = load.places[0].path.split("/")[4:]
     return f"{load.method} …/{names[0]}" + ("/{id}" if len(names) > 1 else "")
 
