@@ -13,14 +13,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engin
 from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
 
 from control_plane.database.connection import BoundedConnection
+from control_plane.database.kept import IDLE_SECONDS, KeptConnections
 from control_plane.database.scopes import NO_ORGANIZATION, SCOPE, scope_of
 from control_plane.database.sessions import LazySession
 
 POOL_SIZE = 16
 CONNECT_SECONDS = 3
-IDLE_SECONDS = 10.0
-"""How long a connection may have been idle and still be lent unasked."""
-
 _RETURNED = "returned"
 
 
@@ -60,11 +58,13 @@ def scoped(engine: AsyncEngine, org_id: UUID | None) -> AsyncEngine:
 class Database:
     """Makes sessions, each for one organization's rows or, without one, for the platform's work on those of all."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, kept: KeptConnections | None = None) -> None:
+        """`kept` are the engine's, and closed before it by whoever gives them."""
         self._engine = engine
+        self._kept = kept
 
     def __call__(self, org_id: UUID | None = None) -> AsyncSession:
-        return LazySession(self._engine, org_id)
+        return LazySession(self._engine, org_id, self._kept)
 
 
 def _take_scope(connection: Connection) -> None:

@@ -19,6 +19,7 @@ from sqlalchemy.util import greenlet_spawn
 from control_plane.database.base import Base
 from control_plane.database.changes import ObservedSession
 from control_plane.database.connection import BoundedConnection
+from control_plane.database.kept import KeptConnections, driver_of
 from control_plane.database.scopes import SCOPE, scope_of
 from control_plane.database.statements import COMMIT, Question, Row
 
@@ -48,8 +49,9 @@ class LazySession(AsyncSession):
     transaction gets it on the same connection, with the rows that were `keep`t before.
     """
 
-    def __init__(self, engine: AsyncEngine, org_id: UUID | None) -> None:
+    def __init__(self, engine: AsyncEngine, org_id: UUID | None, kept: KeptConnections | None) -> None:
         self._engine = engine
+        self._kept = kept
         self._org_id = org_id
         self._early_info: dict[Any, Any] = {}
         self._early_rows: dict[tuple[type[Base], Any], Base] = {}
@@ -211,10 +213,11 @@ class LazySession(AsyncSession):
             raw = await (await self.connection()).get_raw_connection()
         else:
             try:
-                self._lent = raw = await self._engine.raw_connection()
+                take = self._engine.raw_connection if self._kept is None else self._kept.take
+                self._lent = raw = await take()
             except psycopg.Error as error:
                 raise _as_sqlalchemy(error, is_lost=True) from error
-        self._driver = driver = cast("BoundedConnection", raw.driver_connection)
+        self._driver = driver = driver_of(raw)
         if self._lent is not None:
             driver.scope = scope_of(self._org_id)
         return driver
@@ -236,6 +239,8 @@ class LazySession(AsyncSession):
             return
         if self.has_orm:
             self.bind = self._view()
+        elif driver is not None and self._kept is not None and self._kept.keep(lent):
+            return
         if driver is not None and driver.closed and lent.is_valid:
             await greenlet_spawn(lent.invalidate)
         pool = self._engine.pool

@@ -16,6 +16,7 @@ from control_plane.auth.grants import load_grant
 from control_plane.auth.passwords import Passwords
 from control_plane.auth.throttle import LoginThrottle
 from control_plane.database.engine import Database, create_engine, scoped
+from control_plane.database.kept import KeptConnections
 from control_plane.database.readers import Readers
 from control_plane.database.retention import keep_pruned
 from control_plane.events.background import stop_this_process
@@ -70,7 +71,8 @@ class Resources:
         # Single reads that need no transaction: no BEGIN and no COMMIT around them.
         self.autocommit = scoped(self.engine.execution_options(isolation_level="AUTOCOMMIT"), None)
         self.readers = Readers(settings.postgres_url)
-        self.database = Database(self.engine)
+        self.kept = KeptConnections(self.engine)
+        self.database = Database(self.engine, self.kept)
         self.worker_feed = WorkerFeed(self.readers, self.engine)
         self.redis = create_redis(settings.redis_url)
         self.keyring = settings.security.keyring
@@ -163,6 +165,7 @@ class Resources:
             await self.key_wrapping.close()
             await self.redis.aclose()
             await self.readers.close()
+            await self.kept.close()
             await self.engine.dispose()
 
 

@@ -1,6 +1,7 @@
 """Statements that go past the ORM, in the transaction of its session."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -10,7 +11,9 @@ import pytest
 from psycopg import AsyncConnection, OperationalError
 from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
+from sqlalchemy.pool import QueuePool
 
+from control_plane.database import kept
 from control_plane.database.connection import BoundedConnection
 from control_plane.database.direct import lazy_session, run, run_soon
 from control_plane.database.engine import POOL_SIZE
@@ -208,4 +211,39 @@ async def test_whoever_leaves_in_the_middle_leaves_a_connection_for_the_next(res
     # What goes on in the background has one now and then.
     async with asyncio.timeout(10):
         while not resources.engine.pool.status().endswith("Current Checked out connections: 0"):
+            await resources.kept.close()
             await asyncio.sleep(0.05)
+
+
+async def test_sessions_hand_a_connection_on_and_ask_one_that_was_idle_for_long(
+    resources: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def process() -> int:
+        async with resources.database(new_id()) as session:
+            [[(process,)]] = await run(session, Question(b"SELECT pg_backend_pid()"))
+            await session.commit()
+        return int(process)
+
+    first = await process()
+    assert await process() == first
+    monkeypatch.setattr(kept, "IDLE_SECONDS", 0.0)
+    assert await process() == first
+
+
+async def test_of_more_sessions_than_the_pool_keeps_connections_for_the_others_give_theirs_back(
+    resources: Resources,
+) -> None:
+    async def ask() -> None:
+        async with resources.database() as session:
+            await run(session, Question(b"SELECT pg_sleep(0.2)"))
+            await session.commit()
+
+    await asyncio.gather(*(ask() for _ in range(POOL_SIZE + 4)))
+    pool = resources.engine.pool
+    assert isinstance(pool, QueuePool)
+    assert pool.checkedout() <= POOL_SIZE
+    # All that there may be, for those who need the pool itself.
+    async with AsyncExitStack() as open_sessions:
+        for _ in range(POOL_SIZE):
+            session = await open_sessions.enter_async_context(resources.database())
+            await session.execute(select(Tier))
