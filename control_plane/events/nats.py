@@ -1,7 +1,9 @@
 """Events over NATS JetStream."""
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 from uuid import UUID
 
 from faststream.exceptions import FastStreamException
@@ -11,7 +13,7 @@ from nats.js.api import StorageType, StreamConfig
 from nats.js.client import JetStreamContext
 from nats.js.errors import APIError, BadRequestError, NotFoundError
 
-from control_plane.events.publisher import CONFIRM_SECONDS, CONNECT_SECONDS
+from control_plane.events.publisher import CONFIRM_SECONDS, CONNECT_SECONDS, Confirmed, Outgoing
 from shared.errors import BrokerUnavailable
 from shared.events import DEAD_LETTERS
 from shared.events.topology import (
@@ -31,7 +33,9 @@ _NO_MESSAGE = (10043, 10057)
 
 
 class NatsPublisher:
-    """Messages kept by a JetStream stream, each acknowledged before the next."""
+    """Messages kept by a JetStream stream, each of which it acknowledges."""
+
+    _jetstream: JetStreamContext
 
     def __init__(self, broker_url: str) -> None:
         self._url = broker_url
@@ -53,24 +57,33 @@ class NatsPublisher:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await broker.connect()
+                # Not through FastStream, which waits for each message before the next.
+                self._jetstream = broker.connection.jetstream()
                 await _create(broker, STREAM, STREAM_SUBJECTS, STREAM_MAX_AGE_SECONDS)
                 await _create(broker, DEAD_STREAM, (DEAD_LETTERS,), DEAD_MAX_AGE_SECONDS)
         except _BROKER_TROUBLE as error:
             await self.stop()
             raise BrokerUnavailable(f"NATS does not answer ({type(error).__name__})") from error
 
-    async def publish(self, routing_key: str, payload: bytes, event_id: UUID) -> None:
+    async def publish(self, events: Sequence[Outgoing], confirmed: Confirmed) -> None:
         # A request over a connection that has just closed would only wait for its time-out.
         if self._broker is None or not self._broker.connection.is_connected:
             raise BrokerUnavailable("not connected to NATS")
-        headers = {"content-type": "application/json", "Nats-Msg-Id": str(event_id)}
+        sent: dict[UUID, asyncio.Future[Any]] = {}
         try:
             async with asyncio.timeout(CONFIRM_SECONDS):
-                await self._broker.publish(
-                    payload, routing_key, headers=headers, stream=STREAM, timeout=CONFIRM_SECONDS
-                )
+                for event in events:
+                    headers = {"content-type": "application/json", "Nats-Msg-Id": str(event.event_id)}
+                    sent[event.event_id] = await self._jetstream.publish_async(
+                        event.routing_key, event.payload, headers=headers, stream=STREAM
+                    )
+                await asyncio.gather(*sent.values())
         except _BROKER_TROUBLE as error:
             raise BrokerUnavailable(f"NATS did not confirm ({type(error).__name__})") from error
+        finally:
+            for event_id, acknowledged in sent.items():
+                if acknowledged.done() and not acknowledged.cancelled() and acknowledged.exception() is None:
+                    confirmed(event_id)
 
     async def forget(self, needle: bytes) -> int:
         if self._broker is None:

@@ -1,15 +1,29 @@
 """The port through which the relay reaches the broker, and the choice of an implementation by URL scheme."""
 
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeAlias
 from urllib.parse import urlsplit
 from uuid import UUID
+
+import msgspec
 
 CONNECT_SECONDS = 5.0
 CONFIRM_SECONDS = 5.0
 
+Confirmed: TypeAlias = Callable[[UUID], object]
+"""Takes the id of an event that the broker keeps."""
+
+
+class Outgoing(msgspec.Struct, frozen=True):
+    """An event as it goes to the broker."""
+
+    event_id: UUID
+    routing_key: str
+    payload: bytes
+
 
 class EventPublisher(Protocol):
-    """Hands events to the broker, one at a time and in order.
+    """Hands events to the broker, in order.
 
     `start` may be called again after `stop`, and again after a failure of its own.
     """
@@ -18,9 +32,9 @@ class EventPublisher(Protocol):
         """Connect and declare what events need. Raises BrokerUnavailable."""
         ...
 
-    async def publish(self, routing_key: str, payload: bytes, event_id: UUID) -> None:
-        """Return once the broker has confirmed that it keeps the event. Raises BrokerUnavailable when it has not; the
-        event may have arrived all the same.
+    async def publish(self, events: Sequence[Outgoing], confirmed: Confirmed) -> None:
+        """Send them one behind the other, and return once the broker has confirmed that it keeps each of them. Raises
+        BrokerUnavailable when it has not; those that were not `confirmed` until then may have arrived all the same.
         """
         ...
 

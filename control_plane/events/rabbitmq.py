@@ -1,14 +1,14 @@
 """Events over RabbitMQ."""
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
-from uuid import UUID
 
 from aio_pika.exceptions import AMQPError, PublishError
 from faststream.exceptions import FastStreamException
 from faststream.rabbit import Channel, ExchangeType, RabbitBroker, RabbitExchange, RabbitQueue
 
-from control_plane.events.publisher import CONFIRM_SECONDS, CONNECT_SECONDS
+from control_plane.events.publisher import CONFIRM_SECONDS, CONNECT_SECONDS, Confirmed, Outgoing
 from shared.errors import BrokerUnavailable
 from shared.events import DEAD_LETTERS, EXCHANGE
 from shared.logging import get_logger
@@ -24,7 +24,7 @@ _BROKER_TROUBLE = (AMQPError, FastStreamException, OSError, TimeoutError, Runtim
 
 
 class RabbitPublisher:
-    """Persistent messages to the topic exchange, each confirmed before the next."""
+    """Persistent messages to the topic exchange, each of which is confirmed."""
 
     def __init__(self, broker_url: str) -> None:
         self._url = broker_url
@@ -46,26 +46,35 @@ class RabbitPublisher:
             await self.stop()
             raise BrokerUnavailable(f"RabbitMQ does not answer ({type(error).__name__})") from error
 
-    async def publish(self, routing_key: str, payload: bytes, event_id: UUID) -> None:
+    async def publish(self, events: Sequence[Outgoing], confirmed: Confirmed) -> None:
         if self._broker is None:
             raise BrokerUnavailable("not connected to RabbitMQ")
+        # The channel sends in the order in which they begin.
+        ended = await asyncio.gather(
+            *(self._publish(self._broker, event, confirmed) for event in events), return_exceptions=True
+        )
+        if error := next((error for error in ended if error is not None), None):
+            raise error
+
+    async def _publish(self, broker: RabbitBroker, event: Outgoing, confirmed: Confirmed) -> None:
         try:
             async with asyncio.timeout(CONFIRM_SECONDS):
-                await self._broker.publish(
-                    payload,
+                await broker.publish(
+                    event.payload,
                     exchange=TOPIC,
-                    routing_key=routing_key,
+                    routing_key=event.routing_key,
                     persist=True,
                     mandatory=True,
-                    message_id=str(event_id),
+                    message_id=str(event.event_id),
                     content_type="application/json",
                 )
         except PublishError:
             # Returned: no queue is bound, which means that there is no worker now. One that starts later reads the
             # change feed, so nobody misses anything.
-            log.info("event_had_no_listener", routing_key=routing_key, event_id=str(event_id))
+            log.info("event_had_no_listener", routing_key=event.routing_key, event_id=str(event.event_id))
         except _BROKER_TROUBLE as error:
             raise BrokerUnavailable(f"RabbitMQ did not confirm ({type(error).__name__})") from error
+        confirmed(event.event_id)
 
     async def forget(self, needle: bytes) -> int:
         """Of dead letters. Workers take from their queues at once, and a queue that nobody takes from expires."""

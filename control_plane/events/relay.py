@@ -1,10 +1,12 @@
 """The relay: moves committed events from the outbox to the broker, in order, losing none.
 
 Any number of replicas may run one; a session-level advisory lock lets exactly one work. An event may be published
-twice (after a crash between confirm and mark, or when the lock changes hands), which consumers must bear anyway.
+twice (after a crash between confirm and mark, or when the lock changes hands), and one that the broker refused by
+itself comes after those that were sent behind it, which consumers must bear anyway: events carry revisions.
 """
 
 import asyncio
+from uuid import UUID
 
 import psycopg
 from psycopg import sql
@@ -14,7 +16,7 @@ from control_plane.database.connection import BoundedConnection
 from control_plane.database.scopes import PLATFORM_ROLE
 from control_plane.database.statements import Question
 from control_plane.events.outbox import CHANNEL
-from control_plane.events.publisher import EventPublisher
+from control_plane.events.publisher import EventPublisher, Outgoing
 from shared.errors import BrokerUnavailable
 from shared.logging import get_logger
 
@@ -126,18 +128,18 @@ class Relay:
 
     async def _drain(self, connection: _Connection) -> None:
         """Publish everything that is waiting. Raises BrokerUnavailable, having marked what was confirmed."""
-        confirmed: list[int] = []
-        while rows := await connection.ask(Question(_NEXT, (confirmed, BATCH))):
+        marked: list[int] = []
+        while rows := await connection.ask(Question(_NEXT, (marked, BATCH))):
             _obey_cancellation()
-            confirmed = []
+            sequences = {event_id: sequence for sequence, event_id, _, _ in rows}
+            confirmed: list[UUID] = []
             try:
-                for sequence, event_id, routing_key, payload in rows:
-                    await self._publisher.publish(routing_key, payload, event_id)
-                    confirmed.append(sequence)
+                await self._publisher.publish([Outgoing(*event) for _, *event in rows], confirmed.append)
             except BaseException:
                 if confirmed:
-                    await connection.ask(Question(_NEXT, (confirmed, 0)))
+                    await connection.ask(Question(_NEXT, ([sequences[event_id] for event_id in confirmed], 0)))
                 raise
+            marked = list(sequences.values())
 
     async def _back_off(self) -> None:
         await asyncio.sleep(self._retry_seconds)

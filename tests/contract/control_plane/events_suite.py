@@ -15,8 +15,8 @@ from control_plane.database.connection import BoundedConnection
 from control_plane.database.engine import Database
 from control_plane.database.revisions import next_revision
 from control_plane.events.outbox import record
-from control_plane.events.publisher import publisher_for
-from control_plane.events.relay import Relay
+from control_plane.events.publisher import EventPublisher, Outgoing, publisher_for
+from control_plane.events.relay import BATCH, Relay
 from shared.errors import BrokerUnavailable
 from shared.events import AnyEvent, OrchestratorReload, decode_event, encode_event
 from shared.ids import new_id
@@ -65,6 +65,12 @@ def reload_event(revision: int = 1, instance_id: UUID | None = None) -> Orchestr
         instance_id=instance_id or new_id(),
         operation_id=new_id(),
     )
+
+
+async def publish(publisher: EventPublisher, routing_key: str, payload: bytes, event_id: UUID) -> None:
+    confirmed: list[UUID] = []
+    await publisher.publish([Outgoing(event_id, routing_key, payload)], confirmed.append)
+    assert confirmed == [event_id]
 
 
 @asynccontextmanager
@@ -143,6 +149,34 @@ class EventsSuite(ABC):
                 await inbox.until(lambda events: len(events) >= 12)
                 assert inbox.ids() == sent
             await self.until_published(engine)
+
+    async def test_events_that_have_piled_up_keep_their_order(
+        self, broker_url: str, postgres_url: str, engine: AsyncEngine
+    ) -> None:
+        inbox = Inbox()
+        async with self.listening(broker_url, "worker-one", inbox):
+            sent = await self.commit(engine, 3 * BATCH // 2, instance_id=new_id())
+            async with relaying(postgres_url, broker_url):
+                await inbox.until(lambda events: len(events) >= len(sent))
+                assert [event.event_id for event in inbox.events] == sent
+                await self.until_published(engine)
+
+    async def test_only_what_the_broker_keeps_is_confirmed(self, broker_url: str) -> None:
+        async with tcp_proxy(broker_url) as (wire, url):
+            publisher = publisher_for(url)
+            confirmed: list[UUID] = []
+            await publisher.start()
+            try:
+                events = [reload_event() for _ in range(20)]
+                batch = [Outgoing(event.event_id, "orchestrator.reload", encode_event(event)) for event in events]
+                await publisher.publish(batch[:10], confirmed.append)
+                assert confirmed == [event.event_id for event in events[:10]]
+                await wire.cut()
+                with pytest.raises(BrokerUnavailable):
+                    await publisher.publish(batch[10:], confirmed.append)
+                assert len(confirmed) == 10
+            finally:
+                await publisher.stop()
 
     async def test_a_change_that_is_rolled_back_is_never_told(
         self, broker_url: str, postgres_url: str, engine: AsyncEngine
@@ -228,7 +262,7 @@ class EventsSuite(ABC):
             async with self.listening(broker_url, "worker-one", Inbox()):
                 pass  # the queue exists from here on, with nobody consuming
             event = reload_event()
-            await publisher.publish("orchestrator.reload", encode_event(event), event.event_id)
+            await publish(publisher, "orchestrator.reload", encode_event(event), event.event_id)
             assert decode_event(await self.take_and_crash(broker_url, "worker-one")) == event
             inbox = Inbox()
             async with self.listening(broker_url, "worker-one", inbox):
@@ -242,10 +276,10 @@ class EventsSuite(ABC):
         try:
             inbox = Inbox()
             async with self.listening(broker_url, "worker-one", inbox):
-                await publisher.publish("plugin.changed", b'{"event": "plugin.changed"', new_id())
+                await publish(publisher, "plugin.changed", b'{"event": "plugin.changed"', new_id())
                 assert await self.dead_letter(broker_url) == b'{"event": "plugin.changed"'
                 good = reload_event()
-                await publisher.publish("orchestrator.reload", encode_event(good), good.event_id)
+                await publish(publisher, "orchestrator.reload", encode_event(good), good.event_id)
                 assert await inbox.until(bool) == [good]
         finally:
             await publisher.stop()
@@ -262,7 +296,7 @@ class EventsSuite(ABC):
                         await asyncio.sleep(0.01)
                 event = reload_event()
                 with pytest.raises(BrokerUnavailable):
-                    await publisher.publish("orchestrator.reload", encode_event(event), event.event_id)
+                    await publish(publisher, "orchestrator.reload", encode_event(event), event.event_id)
             finally:
                 await publisher.stop()
             with pytest.raises(BrokerUnavailable):
@@ -274,6 +308,6 @@ class EventsSuite(ABC):
         await publisher.start()
         try:
             event = reload_event()
-            await publisher.publish("orchestrator.reload", encode_event(event), event.event_id)
+            await publish(publisher, "orchestrator.reload", encode_event(event), event.event_id)
         finally:
             await publisher.stop()

@@ -12,7 +12,7 @@ from nats.js.api import AckPolicy, ConsumerConfig
 from control_plane.events.publisher import publisher_for
 from shared.events import DEAD_LETTERS, decode_event, encode_event
 from shared.events.topology import DEAD_STREAM, STREAM
-from tests.contract.control_plane.events_suite import SECONDS, EventsSuite, Inbox, reload_event
+from tests.contract.control_plane.events_suite import SECONDS, EventsSuite, Inbox, publish, reload_event
 from tests.fakes.tcp_proxy import tcp_proxy
 
 ACK_WAIT_SECONDS = 1.0
@@ -75,7 +75,7 @@ class TestEventsOnNats(EventsSuite):
             try:
                 first, second = reload_event(), reload_event()
                 for event in (first, first, second):
-                    await publisher.publish("orchestrator.reload", encode_event(event), event.event_id)
+                    await publish(publisher, "orchestrator.reload", encode_event(event), event.event_id)
                 assert await inbox.until(lambda events: len(events) >= 2) == [first, second]
             finally:
                 await publisher.stop()

@@ -9,7 +9,7 @@ from aio_pika.abc import AbstractIncomingMessage
 from control_plane.events.publisher import publisher_for
 from shared.events import DEAD_LETTERS, EXCHANGE, ROUTING_KEYS, decode_event, encode_event
 from shared.events.topology import WORKER_QUEUE_EXPIRES_SECONDS, worker_queue
-from tests.contract.control_plane.events_suite import SECONDS, EventsSuite, Inbox, reload_event
+from tests.contract.control_plane.events_suite import SECONDS, EventsSuite, Inbox, publish, reload_event
 
 
 class TestEventsOnRabbitMQ(EventsSuite):
@@ -69,7 +69,7 @@ class TestEventsOnRabbitMQ(EventsSuite):
             async with self.listening(broker_url, "worker-one", Inbox()):
                 pass
             event = reload_event()
-            await publisher.publish("orchestrator.reload", encode_event(event), event.event_id)
+            await publish(publisher, "orchestrator.reload", encode_event(event), event.event_id)
         finally:
             await publisher.stop()
         async with await aio_pika.connect(broker_url) as connection:

@@ -21,6 +21,7 @@ from shared.ids import new_id
 from shared.packages import package_key
 from shared.purges import PurgePage, PurgeReport
 from shared.workers import WorkerRecord
+from tests.contract.control_plane.events_suite import publish
 from tests.fakes.plugin_packages import package
 from tests.integration.control_plane.callers import Caller, World
 from tests.integration.control_plane.test_orchestrator_lifecycle import WORKER
@@ -215,7 +216,7 @@ async def test_a_broker_forgets_what_it_keeps_of_one_and_nothing_else(nats_url: 
     try:
         for number in range(6):
             org_id = (mine, theirs)[number % 2]
-            await publisher.publish("settings.org_changed", f'{{"org_id": "{org_id}"}}'.encode(), new_id())
+            await publish(publisher, "settings.org_changed", f'{{"org_id": "{org_id}"}}'.encode(), new_id())
         assert await publisher.forget(str(theirs).encode()) == 3
         assert await publisher.forget(str(theirs).encode()) == 0
         client = await nats.connect(nats_url)
@@ -230,9 +231,9 @@ async def test_several_that_forget_at_once_forget_each_event_once(nats_url: str)
     await publisher.start()
     try:
         # JetStream has one word for what is gone from its beginning and another for what is gone from between others.
-        await publisher.publish("settings.org_changed", f'{{"org_id": "{mine}"}}'.encode(), new_id())
+        await publish(publisher, "settings.org_changed", f'{{"org_id": "{mine}"}}'.encode(), new_id())
         for _ in range(6):
-            await publisher.publish("settings.org_changed", f'{{"org_id": "{theirs}"}}'.encode(), new_id())
+            await publish(publisher, "settings.org_changed", f'{{"org_id": "{theirs}"}}'.encode(), new_id())
         assert sum(await asyncio.gather(*(publisher.forget(str(theirs).encode()) for _ in range(4)))) == 6
     finally:
         await publisher.stop()
