@@ -71,13 +71,10 @@ class BoundedConnection(psycopg.AsyncConnection[Any]):
         async with self.lock:
             return (await self.wait(self._ask((question,))))[0]
 
-    async def look(self, scope: Scope, question: Question) -> list[Row]:
-        """The rows of one answer, in a transaction of its own that sees what `scope` does. One round trip."""
-        async with self.lock:
-            return (await self.wait(self._ask((scope.question(), question))))[1]
-
     async def look_at_once(self, scope: Scope, *questions: Question) -> list[list[Row]]:
-        """The same of several, which all see the database as it was at one moment."""
+        """The rows of each answer, in one transaction that sees what `scope` does, and the database as it was at one
+        moment. One round trip.
+        """
         async with self.lock:
             return (await self.wait(self._ask((BEGIN_VIEW, scope.question(), *questions, COMMIT))))[2:-1]
 

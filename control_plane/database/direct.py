@@ -16,7 +16,7 @@ async def run(session: AsyncSession, *questions: Question) -> list[list[Row]]:
 
 
 async def look(session: AsyncSession, question: Question) -> list[Row]:
-    """The same for who only reads, and needs no transaction for it. Raises DBAPIError."""
+    """The same for who only reads, and needs no transaction for it: it may share a connection. Raises DBAPIError."""
     return await lazy_session(session).look(question)
 
 

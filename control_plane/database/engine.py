@@ -14,6 +14,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
 
 from control_plane.database.connection import BoundedConnection
 from control_plane.database.kept import IDLE_SECONDS, KeptConnections
+from control_plane.database.readers import Readers
 from control_plane.database.scopes import NO_ORGANIZATION, SCOPE, scope_of
 from control_plane.database.sessions import LazySession
 
@@ -58,13 +59,18 @@ def scoped(engine: AsyncEngine, org_id: UUID | None) -> AsyncEngine:
 class Database:
     """Makes sessions, each for one organization's rows or, without one, for the platform's work on those of all."""
 
-    def __init__(self, engine: AsyncEngine, kept: KeptConnections | None = None) -> None:
-        """`kept` are the engine's, and closed before it by whoever gives them."""
+    def __init__(
+        self, engine: AsyncEngine, kept: KeptConnections | None = None, readers: Readers | None = None
+    ) -> None:
+        """`kept` are the engine's, and closed before it by whoever gives them; `readers` are for what a session only
+        looks at.
+        """
         self._engine = engine
         self._kept = kept
+        self._readers = readers
 
     def __call__(self, org_id: UUID | None = None) -> AsyncSession:
-        return LazySession(self._engine, org_id, self._kept)
+        return LazySession(self._engine, org_id, self._kept, self._readers)
 
 
 def _take_scope(connection: Connection) -> None:

@@ -20,6 +20,7 @@ from control_plane.database.base import Base
 from control_plane.database.changes import ObservedSession
 from control_plane.database.connection import BoundedConnection
 from control_plane.database.kept import KeptConnections, driver_of
+from control_plane.database.readers import Readers
 from control_plane.database.scopes import SCOPE, scope_of
 from control_plane.database.statements import COMMIT, Question, Row
 
@@ -49,9 +50,12 @@ class LazySession(AsyncSession):
     transaction gets it on the same connection, with the rows that were `keep`t before.
     """
 
-    def __init__(self, engine: AsyncEngine, org_id: UUID | None, kept: KeptConnections | None) -> None:
+    def __init__(
+        self, engine: AsyncEngine, org_id: UUID | None, kept: KeptConnections | None, readers: Readers | None
+    ) -> None:
         self._engine = engine
         self._kept = kept
+        self._readers = readers
         self._org_id = org_id
         self._early_info: dict[Any, Any] = {}
         self._early_rows: dict[tuple[type[Base], Any], Base] = {}
@@ -131,10 +135,13 @@ class LazySession(AsyncSession):
 
     async def look(self, question: Question) -> list[Row]:
         """The rows of one answer; where no transaction goes on, in one of its own that is over with it."""
-        if self.has_orm or self.waiting or self._is_in_transaction:
+        if self._readers is None or self.has_orm or self.waiting or self._is_in_transaction:
             return (await self.run(question))[0]
-        rows: list[Row] = await self._asked(lambda driver: driver.look(scope_of(self._org_id), question))
-        return rows
+        self._require_going_on()
+        try:
+            return await self._readers.read(self._org_id, question)
+        except psycopg.Error as error:
+            raise _as_sqlalchemy(error, is_lost=False) from error
 
     async def _asked(self, ask: Callable[[BoundedConnection], Awaitable[A]]) -> A:
         self._require_going_on()

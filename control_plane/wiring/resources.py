@@ -72,7 +72,7 @@ class Resources:
         self.autocommit = scoped(self.engine.execution_options(isolation_level="AUTOCOMMIT"), None)
         self.readers = Readers(settings.postgres_url)
         self.kept = KeptConnections(self.engine)
-        self.database = Database(self.engine, self.kept)
+        self.database = Database(self.engine, self.kept, self.readers)
         self.worker_feed = WorkerFeed(self.readers, self.engine)
         self.redis = create_redis(settings.redis_url)
         self.keyring = settings.security.keyring

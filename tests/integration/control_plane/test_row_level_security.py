@@ -13,7 +13,6 @@ from litestar import Litestar
 from sqlalchemy import Connection, Table, event, select, text, update
 from sqlalchemy.exc import DBAPIError
 
-from control_plane.database.connection import BoundedConnection
 from control_plane.database.line import Line
 from control_plane.database.metadata import metadata
 from control_plane.database.scopes import SCOPE, Scope
@@ -45,29 +44,21 @@ def forgotten_filters(resources: Resources) -> Iterator[list[str]]:
                 changed.append(statement)
         return statement, parameters
 
-    def forgotten(scope: Scope, question: Question) -> Question:
+    def forgetful_ask(line: Line, scope: Scope, question: Question, **options: Any) -> Future[list[Row]]:
         if scope.org_id is not None:
             # The value is still given, so it has to stand somewhere.
             statement, count = _DIRECT_FILTER.subn(rb"\1::uuid IS NOT NULL", question.sql)
             if count:
                 changed.append(statement.decode())
             question = Question(statement, question.values)
-        return question
+        return ask(line, scope, question, **options)
 
-    async def forgetful_look(connection: BoundedConnection, scope: Scope, question: Question) -> list[Row]:
-        return await look(connection, scope, forgotten(scope, question))
-
-    def forgetful_ask(line: Line, scope: Scope, question: Question, **options: Any) -> Future[list[Row]]:
-        return ask(line, scope, forgotten(scope, question), **options)
-
-    engine, look, ask = resources.engine.sync_engine, BoundedConnection.look, Line.ask
+    engine, ask = resources.engine.sync_engine, Line.ask
     event.listen(engine, "before_cursor_execute", forget, retval=True)
-    BoundedConnection.look = forgetful_look  # type: ignore[assignment,method-assign]
     Line.ask = forgetful_ask  # type: ignore[assignment,method-assign]
     try:
         yield changed
     finally:
-        BoundedConnection.look = look  # type: ignore[method-assign]
         Line.ask = ask  # type: ignore[method-assign]
         event.remove(engine, "before_cursor_execute", forget)
 
