@@ -62,6 +62,11 @@ class Line:
         self._loop.add_reader(self._socket, self._read)
 
     @property
+    def has_ended(self) -> bool:
+        """Whether it was lost, and the server has been told."""
+        return self._ending is not None and self._ending.done()
+
+    @property
     def load(self) -> int:
         """Questions that have no answer yet."""
         return len(self._asked) + len(self._unsent)

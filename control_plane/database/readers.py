@@ -76,9 +76,10 @@ class Readers:
         for line in self._lines:
             if not (line.is_lost or line.is_held_up):
                 return line
-        self._lines = [line for line in self._lines if not line.is_lost]
-        if len(self._lines) >= LINES:
-            return min(self._lines, key=lambda line: line.load)
+        self._lines = [line for line in self._lines if not line.has_ended]
+        living = [line for line in self._lines if not line.is_lost]
+        if living and len(self._lines) >= LINES:
+            return min(living, key=lambda line: line.load)
         # Whoever comes meanwhile takes the same.
         if self._connecting is None:
             self._connecting = asyncio.create_task(self._open_line())
