@@ -90,7 +90,12 @@ async def _started(worker: Worker, grant: Grant, turn: TurnRequest) -> Run:
         try:
             return await worker.turns.start(grant, turn)
         except (NotFound, OrchestratorDeactivated, OrchestratorNotLoaded):
-            point = worker.central_points.find(turn.org_id, turn.central_id) if turn.central_id else None
+            if turn.central_id is None:
+                raise
+            if worker.pool.has_heard_of(turn.instance_id, worker.reconciler.observed_revision + 1):
+                # A build has fetched the instance as it is by now, and of the point only older news have come.
+                await worker.reconciler.look()
+            point = worker.central_points.find(turn.org_id, turn.central_id)
             if point is None or point.instance_id == turn.instance_id:
                 raise
             # The point was swapped, and what it led to taken away, while the request was on its way there.

@@ -127,6 +127,28 @@ async def test_what_one_instance_kept_of_a_resource_is_not_given_to_the_next(
     assert [request.anchor is not None for request in builder.requests] == [False, True, False, True]
 
 
+async def test_a_swap_fails_nobody_where_the_instance_is_known_to_be_gone_before_the_point_is_known_to_lead_elsewhere(
+    worker: RunningWorker,
+    member: Caller,
+    point: CentralPointChange,
+    instance: OrchestratorSnapshot,
+    other: OrchestratorSnapshot,
+    control_plane: FakeControlPlane,
+) -> None:
+    await worker.worker.reconciler.look()
+    control_plane.put(other, status="active")
+    control_plane.point(other, point.central_id)
+    control_plane.put(instance, status="suspended")
+    # As a build does, which is shown the newest.
+    await worker.worker.pool._fetch_snapshot(instance.instance_id)
+    path = f"{member.url}/central-points/{point.central_id}/completion/stream"
+    async with member.http.post(path, headers=member.headers, json={"message": "hi"}) as response:
+        assert response.status == 200, await response.text()
+        events = [event async for event in Stream(response)]
+
+    assert events[0].data["instance_id"] == str(other.instance_id)
+
+
 async def test_ten_swaps_under_twenty_streams_fail_none(
     worker: RunningWorker,
     member: Caller,
