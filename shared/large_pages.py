@@ -23,7 +23,9 @@ _MADV_COLLAPSE = 25
 SETTLED_SECONDS = 10.0
 """A process that has just begun has other things to do, and does not know yet what it will keep."""
 
-AGAIN_SECONDS = 60.0
+AGAIN_SECONDS = 10.0
+"""How often it is asked whether it has grown, which is one number to read."""
+
 GROWN_BYTES = 16 * 1024 * 1024
 """It is looked for more when there is so much more: frameworks are imported when the first instance needs them."""
 
