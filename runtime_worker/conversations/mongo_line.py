@@ -86,14 +86,14 @@ class MongoLine(asyncio.Protocol):
 
     def end(self, why: AutoReconnect | None = None) -> None:
         self._transport.abort()
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(why or AutoReconnect("the connection was closed"))
         if self.ended.done():
             return
         if why is None:
             self.ended.set_result(None)
         else:
             self.ended.set_exception(why)
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(why or AutoReconnect("the connection was closed"))
 
     def data_received(self, data: bytes) -> None:
         received = self._received

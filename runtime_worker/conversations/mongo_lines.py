@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import bson
 from bson import Binary, Int64
+from bson.errors import BSONError
 from pymongo import AsyncMongoClient
 from pymongo.errors import (
     AutoReconnect,
@@ -49,7 +50,6 @@ class MongoLines:
         self._places = asyncio.Semaphore(LINES)
         self._idle: list[MongoLine] = []
         self._numbers: list[_Numbers] = []
-        self._open: set[MongoLine] = set()
         self._keepers: set[asyncio.Task[None]] = set()
 
     def encoded(self, row: Row) -> bytes:
@@ -75,9 +75,10 @@ class MongoLines:
         return answer
 
     async def close(self) -> None:
-        for line in self._open:
-            line.end()
-        await asyncio.gather(*self._keepers)
+        """Also what is only being opened, which nobody may wait for any more."""
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
 
     async def _answered(self, command: Row, rows: tuple[str, Sequence[bytes]] | None) -> Row:
         message = message_of(self.encoded({**command, "maxTimeMS": int(ANSWER_SECONDS * 1000)}), rows)
@@ -101,7 +102,7 @@ class MongoLines:
                 answer: Row = {}
                 refusal = None
             else:
-                answer = bson.decode(document, codec_options=self._codec)
+                answer = self._decoded(document)
                 refusal = None if answer.get("ok") == 1 else failure(answer)
             if isinstance(refusal, NotPrimaryError) or _MAY_BE_REPEATED in answer.get("errorLabels", ()):
                 raise NotPrimaryError(str(refusal or "the primary has changed"), answer)
@@ -116,6 +117,13 @@ class MongoLines:
         if refusal is not None:
             raise refusal
         return answer
+
+    def _decoded(self, document: bytes) -> Row:
+        try:
+            decoded: Row = bson.decode(document, codec_options=self._codec)
+        except BSONError as error:
+            raise AutoReconnect(f"the server sent what is no document ({error})") from None
+        return decoded
 
     async def _line(self) -> MongoLine:
         while self._idle:
@@ -142,12 +150,10 @@ class MongoLines:
         try:
             async with await self._client._conn_for_writes(None, "chat") as connection:
                 line = MongoLine(connection)
-                self._open.add(line)
                 opened.set_result(line)
                 try:
                     await line.ended
                 finally:
-                    self._open.discard(line)
                     await connection.close_conn(ConnectionClosedReason.ERROR)
         except PyMongoError as error:
             # How one ends that was open, those have heard who had asked it something.

@@ -114,7 +114,7 @@ async def test_who_stops_waiting_leaves_no_answer_to_the_next(wired: Wired) -> N
         staying = [wired.read(_id=number) for number in range(50, 100)]
         assert await asyncio.gather(*staying) == [[{"_id": number}] for number in range(50, 100)]
     # Those that were left with an answer to come are gone.
-    assert len(wired.lines._open) == len(wired.lines._idle)
+    assert len(wired.lines._keepers) == len(wired.lines._idle)
 
 
 async def test_connections_are_used_again_and_are_never_more_than_allowed(wired: Wired) -> None:
@@ -230,11 +230,40 @@ async def test_when_the_primary_steps_down_writes_fail_and_go_on_when_there_is_o
         await lines.close()
 
 
+async def test_an_answer_that_is_no_document_ends_its_connection_and_the_question_is_asked_again(wired: Wired) -> None:
+    await wired.read()
+    (line,) = wired.lines._idle
+    reading = asyncio.ensure_future(wired.read())
+    while line._answer is None:
+        await asyncio.sleep(0)
+    line.data_received(struct.pack("<iiiiIb", 21 + 8, 9, line._last_request, 2013, 0, 0) + b"\xff" * 8)
+
+    assert await reading == []
+    assert line.ended.done()
+    assert len(wired.lines._keepers) == len(wired.lines._idle)
+
+
+async def test_what_organizations_write_at_one_moment_goes_to_each_ones_own_database(wired: Wired) -> None:
+    names = [wired.database.name, f"{wired.database.name}_other"]
+    await asyncio.gather(*(wired.writes.write(Place(name, "rows"), Insert({"_id": name})) for name in names))
+    found = await asyncio.gather(*(wired.lines.read(name, {"find": "rows"}) for name in names))
+    await wired.database.client.drop_database(names[1])
+
+    assert [answer["cursor"]["firstBatch"] for answer in found] == [[{"_id": name}] for name in names]
+
+
 async def test_no_connection_is_left_when_it_is_closed(wired: Wired) -> None:
     await asyncio.gather(*(wired.read() for _ in range(10)))
-    lines = {*wired.lines._open}
+    lines = [*wired.lines._idle]
     assert lines
-    await wired.lines.close()
+    # One is still being opened, and nobody waits for it any more.
+    wired.lines._idle.clear()
+    wired.proxy.freeze()
+    leaving = asyncio.ensure_future(wired.read())
+    await asyncio.sleep(0)
+    leaving.cancel()
+    async with asyncio.timeout(1):
+        await wired.lines.close()
 
     assert all(line.ended.done() for line in lines)
-    assert not wired.lines._open
+    assert not wired.lines._keepers
