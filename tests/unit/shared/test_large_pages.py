@@ -1,7 +1,12 @@
 """What a process keeps for long is put into large pages, and is what it was."""
 
+import asyncio
 import subprocess
 import sys
+
+import pytest
+
+from shared import large_pages
 
 _KEEPS_MUCH = """
 import asyncio
@@ -31,3 +36,26 @@ def test_what_a_process_keeps_is_put_into_large_pages_and_stays_what_it_is() -> 
     ended = subprocess.run([sys.executable, "-c", _KEEPS_MUCH], capture_output=True, text=True, check=True)
 
     assert ended.stdout == "large\n"
+
+
+async def test_each_page_waits_for_an_idle_moment_and_not_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    monkeypatch.setattr(large_pages, "_heap", lambda: [1, 2, 3])
+
+    def make_large(address: int) -> bool:
+        made.append(address)
+        return True
+
+    monkeypatch.setattr(large_pages, "_make_large", make_large)
+    monkeypatch.setattr(large_pages, "IDLE_SECONDS", 0.2)
+    idle = [False, True, True]
+    keeping = asyncio.create_task(large_pages.keep_in_large_pages(lambda: bool(idle and idle.pop(0)), after_seconds=0))
+    async with asyncio.timeout(5):
+        while len(made) < 2:
+            await asyncio.sleep(0.01)
+        # Nobody is idle from here on.
+        assert not idle
+        while len(made) < 3:
+            await asyncio.sleep(0.01)
+    keeping.cancel()
+    assert made == [1, 2, 3]
