@@ -1,13 +1,13 @@
 """The one model client: posts a request in the words of its wire, reads the stream, retries, keeps deadlines."""
 
 import asyncio
-from contextlib import suppress
 
-from aiohttp import ClientError, ClientResponse
+from aiohttp import ClientError
 
 from runtime_worker.models.accumulator import Accumulator
 from runtime_worker.models.base import DeltaSink, ModelAnswer, ModelRequest
 from runtime_worker.models.connections import ModelConnections, RefusedAddress
+from runtime_worker.models.exchange import Address, Exchange, NoAnswer
 from runtime_worker.models.retries import Retry, fits, wait_seconds
 from runtime_worker.models.sse import EventStream
 from runtime_worker.models.structured import from_answer_tool, with_answer_tool
@@ -20,7 +20,6 @@ log = get_logger(__name__)
 
 TAIL_SECONDS = 2.0
 """How long usage and the end may follow the finish reason: the answer is there, nobody should wait for its count."""
-MAX_ERROR_BODY_BYTES = 16 * 1024
 
 
 class WireClient:
@@ -31,6 +30,7 @@ class WireClient:
         self._wire = wire
         self._model_name = model_name
         self._max_retries = max_retries
+        self._address: Address | None = None
 
     @property
     def model_name(self) -> str:
@@ -81,86 +81,61 @@ class WireClient:
         raise AssertionError("the last attempt returns or raises")
 
     async def _attempt(self, body: bytes, answer: Accumulator, deadline: asyncio.Timeout, end: float) -> None:
+        address = self._address = self._address or Address(self._wire.url, self._wire.headers)
         try:
-            response = await self._connections.session.post(
-                self._wire.url,
-                data=body,
-                headers=self._wire.headers,
-                allow_redirects=False,
-            )
-        except (ClientError, OSError) as error:
+            exchange = Exchange(await self._connections.lend(address.request), _AnswerReader(answer, deadline, end))
+            await exchange.ask(address.message(body))
+        except (ClientError, OSError, NoAnswer) as error:
             if _is_refused_address(error):
                 raise ModelUnavailable("the model's address may not be called") from None
             raise Retry(ModelUnavailable("no connection to the model provider")) from None
-        is_whole = False
-        try:
-            if response.status != 200:
-                await self._refuse(response)
-            answer.is_taken = True
-            # In a task of its own: otherwise every read wakes the twenty coroutines that wait for this call one inside
-            # the other, from the graph's down to here, which costs more than decoding what was read.
-            await asyncio.create_task(self._read(response, answer, deadline, end))
-            is_whole = True
-        finally:
-            # A connection is used again only when its answer was read to the end; any other way out closes the
-            # socket at once, which is what stops the provider from generating (and billing) further.
-            if is_whole:
-                response.release()
-            else:
-                response.close()
+        if exchange.status != 200:
+            self._refuse(exchange)
 
-    async def _refuse(self, response: ClientResponse) -> None:
+    def _refuse(self, exchange: Exchange) -> None:
         """Raise for a status that is not 200."""
-        body = b""
-        with suppress(ClientError, OSError, TimeoutError):
-            async with asyncio.timeout(TAIL_SECONDS):
-                body = await response.content.read(MAX_ERROR_BODY_BYTES)
-        error = error_of_answer(response.status, response.headers.get("Retry-After"), body)
-        kinds = said_kinds(body)
-        log.warning("model_refused", model=self._model_name, status=response.status, code=error.code, upstream=kinds)
-        if is_retried(response.status):
+        retry_after = exchange.headers.get(b"retry-after")
+        error = error_of_answer(exchange.status, retry_after.decode("latin-1") if retry_after else None, exchange.body)
+        kinds = said_kinds(exchange.body)
+        log.warning("model_refused", model=self._model_name, status=exchange.status, code=error.code, upstream=kinds)
+        if is_retried(exchange.status):
             raise Retry(error, error.retry_after_seconds)
         raise error
 
-    async def _read(self, response: ClientResponse, answer: Accumulator, deadline: asyncio.Timeout, end: float) -> None:
-        stream = EventStream()
-        readany = response.content.readany
-        is_done = False
-        try:
-            chunk = await readany()
-            deadline.reschedule(end)
-            while chunk:
-                is_done = _take(stream.feed(chunk), answer, deadline)
-                if is_done:
-                    break
-                chunk = await readany()
-        except (ClientError, OSError):
-            raise ModelProtocolError("the connection to the model broke in the middle of its answer") from None
-        if is_done:
-            await _drain(response)
-            return
-        _take(stream.finish(), answer, deadline)
-        if answer.finish_reason is None:
+
+class _AnswerReader:
+    """Adds what the model says to an answer, and moves the deadline with it."""
+
+    def __init__(self, answer: Accumulator, deadline: asyncio.Timeout, end: float) -> None:
+        """`deadline` is that of the answer's beginning, `end` when all of it has to be there, on the loop's clock."""
+        self._events = EventStream()
+        self._answer = answer
+        self._deadline = deadline
+        self._end: float | None = end
+
+    def begin(self) -> None:
+        self._answer.is_taken = True
+
+    def read(self, piece: bytes) -> bool:
+        if self._end is not None:
+            self._deadline.reschedule(self._end)
+            self._end = None
+        return self._take(self._events.feed(piece))
+
+    def end(self) -> None:
+        self._take(self._events.finish())
+        if self._answer.finish_reason is None:
             raise ModelProtocolError("the model's answer stopped in the middle")
 
-
-def _take(events: list[bytes], answer: Accumulator, deadline: asyncio.Timeout) -> bool:
-    """Add events to the answer; True when the stream says that it is done."""
-    for data in events:
-        was_finished = answer.finish_reason is not None
-        if answer.take(data):
-            return True
-        if answer.finish_reason is not None and not was_finished:
-            _shorten(deadline, TAIL_SECONDS)
-    return False
-
-
-async def _drain(response: ClientResponse) -> None:
-    """Read the end of the body, so that the connection can be used again; it mostly came with the last event."""
-    if not response.content.at_eof():
-        with suppress(ClientError, OSError, TimeoutError):
-            async with asyncio.timeout(0.05):
-                await response.content.readany()
+    def _take(self, events: list[bytes]) -> bool:
+        answer = self._answer
+        for data in events:
+            was_finished = answer.finish_reason is not None
+            if answer.take(data):
+                return True
+            if answer.finish_reason is not None and not was_finished:
+                _shorten(self._deadline, TAIL_SECONDS)
+        return False
 
 
 def _is_refused_address(error: BaseException) -> bool:

@@ -3,21 +3,17 @@
 import asyncio
 import socket
 import ssl
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from runtime_worker.plugins.mcp_loading import MCPLoader
 from shared.errors import PluginLoadFailed
 from shared.ids import new_id
 from shared.mcp import http
 from shared.snapshots import MCPServer
+from tests.fakes.certificates import certificate_of
 from tests.fakes.mcp_plugins import mcp_snapshot
 from tests.fakes.mcp_server import FakeMCPServer
 from tests.integration.mcp.bundles import Load, add, added
@@ -77,30 +73,6 @@ async def test_a_certificate_must_be_of_the_name_and_not_of_the_address(
         content, is_error = await added(wrong)
         assert is_error
         assert "no connection to the server could be made" in content
-
-
-def certificate_of(name: str, home: Path) -> Path:
-    """Self-signed, with its key in the same file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    path = home / "certificate.pem"
-    path.write_bytes(certificate.public_bytes(pem) + private)
-    return path
 
 
 def resolves(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:

@@ -1,7 +1,9 @@
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+import uvloop
 
 from runtime_worker.models import retries
 from runtime_worker.models.base import ModelClient
@@ -15,6 +17,11 @@ from tests.fakes.model_server import ModelServer
 __all__ = ["model_connections", "model_registry", "model_server"]
 
 Connect = Callable[..., ModelClient]
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """What workers run on: how a connection changes hands is the loop's own."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
 import socket
 
 import pytest
-from aiohttp import ClientConnectorError
+from aiohttp import ClientConnectorError, ClientRequest
+from yarl import URL
 
 from runtime_worker.models.connections import GuardedResolver, ModelConnections, RefusedAddress
 from tests.fakes.resolver import FixedResolver
@@ -33,7 +34,7 @@ async def test_an_address_in_the_url_itself_is_refused_before_anything_is_sent_t
         server.settimeout(0)
         async with ModelConnections(allow_private=False) as connections:
             with pytest.raises(ClientConnectorError) as refusal:
-                await connections.session.get(f"http://{host}:{server.getsockname()[1]}/")
+                await connections.lend(ClientRequest("POST", URL(f"http://{host}:{server.getsockname()[1]}/")))
         assert isinstance(refusal.value.os_error, RefusedAddress)
         with pytest.raises(BlockingIOError):
             server.accept()
