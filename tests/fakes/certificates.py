@@ -1,5 +1,6 @@
 """Certificates that a test makes up."""
 
+import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -31,3 +32,10 @@ def certificate_of(name: str, home: Path) -> Path:
     path = home / "certificate.pem"
     path.write_bytes(certificate.public_bytes(pem) + private)
     return path
+
+
+def serving(certificate: Path) -> ssl.SSLContext:
+    """What a server needs that shows it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context

@@ -1,6 +1,7 @@
 """A wire that a test can cut: a TCP proxy in front of a real server."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit, urlunsplit
@@ -10,11 +11,13 @@ class TcpProxy:
     """Forwards to one server. `cut` ends every connection and refuses new ones, `mend` accepts again.
 
     While `freeze` lasts, until `thaw`, connections stay open and are made, and nothing comes through. What the server
-    says after `lose_answers` is lost, on the connections that there are.
+    says after `lose_answers` is lost, on the connections that there are. With `tls` it is what encrypts in front of a
+    server that does not.
     """
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
         self._target = (host, port)
+        self._tls = tls
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self.port = 0
@@ -26,7 +29,7 @@ class TcpProxy:
 
     async def mend(self) -> None:
         if self._server is None:
-            self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+            self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=self._tls)
             self.port = self._server.sockets[0].getsockname()[1]
 
     async def cut(self) -> None:
@@ -79,12 +82,12 @@ class TcpProxy:
 
 
 @asynccontextmanager
-async def tcp_proxy(url: str) -> AsyncIterator[tuple[TcpProxy, str]]:
+async def tcp_proxy(url: str, tls: ssl.SSLContext | None = None) -> AsyncIterator[tuple[TcpProxy, str]]:
     """A proxy in front of the server of `url`, and the URL that leads through it."""
     parts = urlsplit(url)
     assert parts.hostname
     assert parts.port
-    proxy = TcpProxy(parts.hostname, parts.port)
+    proxy = TcpProxy(parts.hostname, parts.port, tls)
     await proxy.mend()
     credentials, at, _ = parts.netloc.rpartition("@")
     try:

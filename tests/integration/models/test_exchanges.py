@@ -18,7 +18,7 @@ from runtime_worker.models.exchange import Address, Exchange
 from runtime_worker.models.registry import ModelRegistry
 from shared.errors import ModelError
 from shared.ids import new_id
-from tests.fakes.certificates import certificate_of
+from tests.fakes.certificates import certificate_of, serving
 from tests.fakes.instances import KEYRING, llm_config_snapshot
 from tests.fakes.raw_server import Bytes, RawServer, answer
 from tests.fakes.resolver import FixedResolver
@@ -217,12 +217,10 @@ async def test_an_encrypted_connection_is_used_again_and_only_where_its_certific
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     certificate = certificate_of("models.example", tmp_path)
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(certificate)
     trusting = ssl.create_default_context(cafile=str(certificate))
     monkeypatch.setattr(connections_module, "_tls_context", lambda: trusting)
     async with (
-        RawServer(*[Bytes(HELLO)] * 3, tls=tls) as server,
+        RawServer(*[Bytes(HELLO)] * 3, tls=serving(certificate)) as server,
         ModelConnections(allow_private=True, resolver=FixedResolver("127.0.0.1")) as connections,
     ):
         registry = ModelRegistry(connections, KEYRING)
