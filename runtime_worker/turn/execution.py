@@ -27,8 +27,8 @@ from shared.limits import Admission
 from shared.logging import get_logger
 from shared.pricing import cost_of_calls, price_list
 
-SENDING_ROUNDS = 4
-"""So many rounds of the loop it takes at most until the writes of a turn that begins are on their way."""
+SENDING_ROUNDS = 2
+"""So many rounds of the loop it takes until the writes of a turn that begins are on their way, where lines are open."""
 STOP_SECONDS = 0.15
 """How long an engine may take to stop when told to; a cancel is answered within 250 ms, so it cannot be much."""
 
