@@ -64,10 +64,11 @@ async def test_the_end_of_a_short_run_opens_its_conversation(
 async def test_a_conversation_whose_worker_was_lost_in_its_first_turn_is_listed(
     pair: Pair, instance: OrchestratorSnapshot, builder: ScriptedBuilder
 ) -> None:
-    builder.script = Halting(["shown "], ["never"])
+    builder.script = script = Halting(["shown "], ["never"])
     async with pair.here.streaming(instance.instance_id, "go") as stream:
         opening = await opening_of(stream)
         await until(stream, "shown ")
         await pair.lose(opening.data["run_id"], instance.org_id)
         await resumed(pair.there, opening.data["run_id"])
         assert await conversations(pair.there) == [(opening.data["conversation_id"], "go")]
+        script.go_on.set()

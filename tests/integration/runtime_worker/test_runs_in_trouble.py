@@ -181,6 +181,7 @@ async def test_a_turn_that_was_refused_by_a_worker_that_is_lost_is_withdrawn_by_
         await eventually(is_withdrawn)
         assert script.begun == 1
         assert (await pair.there.call("GET", "/conversations"))[1]["items"] == []
+        script.go_on.set()
 
 
 async def test_a_replay_with_a_hole_tells_the_rest_from_the_store(

@@ -74,6 +74,10 @@ async def wired(
         )
         pair = pair_of(settings, control_plane, instance, builder, tmp_path, of_one=of_one)
         yield Wires(await stack.enter_async_context(pair), redis, mongo)
+        # A worker that cannot reach its stores takes its time to stop.
+        redis.thaw()
+        await redis.mend()
+        await mongo.mend()
 
 
 class Talking:
