@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from uuid import UUID
 
@@ -13,8 +13,11 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from control_plane.database.engine import Database
+from control_plane.events import relay
 from control_plane.events.background import relay_running
+from control_plane.events.nats import NatsPublisher
 from control_plane.events.outbox import record
+from control_plane.events.publisher import Confirmed, Outgoing
 from tests.contract.control_plane import test_events_on_nats as on_nats
 from tests.contract.control_plane.events_suite import Inbox, owners_engine, relaying, reload_event
 
@@ -104,6 +107,26 @@ async def test_of_two_relays_that_are_killed_in_turns_no_event_is_lost_or_told_o
                     relay.kill()
                     await relay.wait()
     assert inbox.ids() == sent
+
+
+async def test_events_that_come_in_quick_succession_are_published_together(
+    engine: AsyncEngine, postgres_url: str, nats_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "GATHER_SECONDS", 1.0)
+    publish, published = NatsPublisher.publish, list[int]()
+
+    async def counted(self: NatsPublisher, events: Sequence[Outgoing], confirmed: Confirmed) -> None:
+        await publish(self, events, confirmed)
+        published.append(len(events))
+
+    monkeypatch.setattr(NatsPublisher, "publish", counted)
+    async with relay_running(postgres_url, nats_url):
+        await commit_event(engine)
+        await until_left(engine, "published_at IS NULL", 0)
+        for _ in range(5):
+            await commit_event(engine)
+        await until_left(engine, "published_at IS NULL", 0)
+    assert published == [1, 5]
 
 
 async def test_a_relay_without_settings_says_what_is_missing() -> None:
