@@ -16,7 +16,7 @@ from yarl import URL
 
 from shared.errors import ModelProtocolError
 
-TAIL_SECONDS = 0.05
+END_SECONDS = 0.05
 """How long the end of an answer may come behind its last event; it mostly comes with it."""
 ERROR_BODY_SECONDS = 2.0
 """How long a provider may take to say why it refuses."""
@@ -49,7 +49,7 @@ class Address:
         """Raises ValueError for a header that cannot be sent."""
         # Events are read as they come, so they must not be compressed.
         said = {**headers, "Accept-Encoding": "identity"}
-        self.request = ClientRequest("POST", URL(url), headers=said, skip_auto_headers=("Content-Type",))
+        self.request = ClientRequest("POST", URL(url), headers=said)
         """For aiohttp, which finds a connection for it and does not send it."""
         lines = [f"POST {self.request.url.raw_path_qs} HTTP/1.1"]
         lines += [f"{name}: {value}" for name, value in self.request.headers.items() if name != "Content-Length"]
@@ -89,7 +89,7 @@ class Exchange(asyncio.Protocol):
         self._head_bytes = 0
         self._is_whole = self._is_over = False
         self._can_be_used_again = False
-        self.done: asyncio.Future[None] = self._loop.create_future()
+        self._done: asyncio.Future[None] = self._loop.create_future()
 
     async def ask(self, message: bytes) -> None:
         """Returns when the answer has ended, or is refused. Raises NoAnswer, ModelProtocolError and what the reader
@@ -97,7 +97,7 @@ class Exchange(asyncio.Protocol):
         self._transport.set_protocol(self)
         self._transport.write(message)
         try:
-            await self.done
+            await self._done
         except BaseException:
             # What stops a provider from writing, and billing, what nobody will read.
             self._hang_up()
@@ -114,25 +114,23 @@ class Exchange(asyncio.Protocol):
             # A connection outlives its questions: what the reader does belongs to who asked this one.
             self._context.run(self._parser.feed_data, data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self._fail(ModelProtocolError("the model's answer is not HTTP any more") if self.status else NoAnswer())
+            self._break_off("the model's answer is not HTTP any more")
         if not self.status and self._head_bytes > MAX_HEAD_BYTES:
             self._fail(ModelProtocolError("the model's answer has too many headers"))
         if self._is_whole:
             self._give_back()
-        elif self.done.done() and self._timer is None:
-            self._timer = self._loop.call_later(TAIL_SECONDS, self._hang_up)
+        elif self._done.done() and self._timer is None:
+            self._timer = self._loop.call_later(END_SECONDS, self._hang_up)
 
     def connection_lost(self, exc: Exception | None) -> None:
         # Whoever closes aiohttp's connections waits until it has heard of each.
         self._handler.connection_lost(exc)
         if self._is_over:
             return
-        if not self.status:
-            self._fail(NoAnswer())
-        elif exc is None and not self._has_a_length():
+        if self.status and exc is None and not self._has_a_length():
             self._context.run(self._end)
         else:
-            self._fail(ModelProtocolError("the connection to the model broke in the middle of its answer"))
+            self._break_off("the connection to the model broke in the middle of its answer")
         self._hang_up()
 
     # --- what the parser calls ---
@@ -163,7 +161,7 @@ class Exchange(asyncio.Protocol):
             self._reader.begin()
 
     def on_body(self, body: bytes) -> None:
-        if self.done.done() or self._is_whole:
+        if self._done.done():
             return
         if self.status != _OK:
             self.body += body[: MAX_ERROR_BODY_BYTES - len(self.body)]
@@ -188,7 +186,7 @@ class Exchange(asyncio.Protocol):
         return b"content-length" in self.headers or b"transfer-encoding" in self.headers
 
     def _end(self) -> None:
-        if self.done.done():
+        if self._done.done():
             return
         try:
             if self.status == _OK:
@@ -198,13 +196,22 @@ class Exchange(asyncio.Protocol):
         else:
             self._settle()
 
+    def _break_off(self, why: str) -> None:
+        if not self.status:
+            self._fail(NoAnswer())
+        elif self.status == _OK:
+            self._fail(ModelProtocolError(why))
+        else:
+            # That it refuses is known, if not why.
+            self._settle()
+
     def _settle(self) -> None:
-        if not self.done.done():
-            self.done.set_result(None)
+        if not self._done.done():
+            self._done.set_result(None)
 
     def _fail(self, error: Exception) -> None:
-        if not self.done.done():
-            self.done.set_exception(error)
+        if not self._done.done():
+            self._done.set_exception(error)
 
     def _give_back(self) -> None:
         if self._can_be_used_again:

@@ -10,7 +10,7 @@ _LENGTH = re.compile(rb"content-length: (\d+)", re.I)
 
 
 class Bytes(NamedTuple):
-    """What one request is answered with; `later` comes a moment behind it, when it has been read."""
+    """What one request is answered with; `later` comes a moment behind it, when that has been read."""
 
     data: bytes
     later: bytes = b""
@@ -27,6 +27,7 @@ class RawServer:
         self.connections: list[int] = []
         self.requests: list[bytes] = []
         self.hung_up = asyncio.Event()
+        self._answered = 0
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self._tls)
@@ -41,6 +42,14 @@ class RawServer:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/v1"
+
+    async def until_all_is_read_of(self, count: int) -> None:
+        """Until all that so many requests are answered with has been said, and has been read by who listens."""
+        async with asyncio.timeout(5):
+            while self._answered < count:
+                await asyncio.sleep(0.005)
+        # Sockets are looked at before timers: what was written before has been read by then.
+        await asyncio.sleep(0.01)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.append(writer)
@@ -57,7 +66,8 @@ class RawServer:
                     await writer.drain()
                     await asyncio.sleep(0.02)
                 if answer.hangs_up:
-                    break
+                    writer.close()
+                self._answered += 1
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:

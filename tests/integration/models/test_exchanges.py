@@ -55,7 +55,7 @@ async def test_what_comes_behind_an_answer_is_no_part_of_the_next_one(to: To) ->
         async with RawServer(first, Bytes(HELLO)) as server:
             client = to(server)
             assert await said(client) == "hello"
-            await asyncio.sleep(0.05)
+            await server.until_all_is_read_of(1)
             assert await said(client) == "hello"
             assert server.connections == [1, 2]
 
@@ -65,9 +65,9 @@ async def test_a_connection_that_the_server_gives_up_is_not_used_again(to: To) -
         Bytes(answer(TEXT, DONE, headers=[b"Connection: close"])), Bytes(HELLO, hangs_up=True), Bytes(HELLO)
     ) as server:
         client = to(server)
-        for _ in range(3):
+        for count in range(1, 4):
             assert await said(client) == "hello"
-            await asyncio.sleep(0.05)
+            await server.until_all_is_read_of(count)
         assert server.connections == [1, 2, 3]
 
 
@@ -78,13 +78,15 @@ async def test_one_that_ends_before_it_answers_is_tried_again(to: To) -> None:
         assert server.connections == [1, 1, 2, 3]
 
 
-async def test_an_answer_is_there_when_it_says_so_and_its_connection_when_it_has_ended(to: To) -> None:
-    whole = HELLO
-    body = whole[: -len(b"0\r\n\r\n")]
+async def test_an_answer_is_there_when_it_says_so_and_its_connection_when_it_has_ended(
+    to: To, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange_module, "END_SECONDS", 60)
+    body = HELLO[: -len(b"0\r\n\r\n")]
     async with RawServer(Bytes(body, later=b"0\r\n\r\n"), Bytes(HELLO)) as server:
         client = to(server)
         assert await said(client) == "hello"
-        await asyncio.sleep(0.04)
+        await server.until_all_is_read_of(1)
         assert await said(client) == "hello"
         assert server.connections == [1, 1]
 
@@ -119,6 +121,16 @@ async def test_a_refusal_without_end_is_told_with_what_is_there(
         assert await said(to(server)) == "LL-0002"
         async with asyncio.timeout(5):
             await server.hung_up.wait()
+
+
+@pytest.mark.parametrize("rest", [b"", b"not a chunk"])
+async def test_a_refusal_that_breaks_off_is_one_all_the_same(to: To, rest: bytes) -> None:
+    head = b"HTTP/1.1 %b\r\ntransfer-encoding: chunked\r\n\r\n"
+    unavailable = Bytes((head + rest) % b"503 Service Unavailable", hangs_up=True)
+    async with RawServer(unavailable, Bytes((head + rest) % b"401 Unauthorized", hangs_up=True)) as server:
+        # The first is tried again.
+        assert await said(to(server)) == "LL-0002"
+        assert server.connections == [1, 2]
 
 
 async def test_a_body_may_end_with_its_connection(to: To) -> None:

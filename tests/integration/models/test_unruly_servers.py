@@ -35,7 +35,7 @@ class UnrulyServer:
                 for data in self._said(name[0]):
                     writer.write(data)
                     await asyncio.sleep(self._random.random() * 0.003)
-        except (ConnectionError, RuntimeError, StopAsyncIteration, asyncio.IncompleteReadError):
+        except (ConnectionError, RuntimeError, asyncio.IncompleteReadError):
             pass
         finally:
             writer.close()
